@@ -1,0 +1,39 @@
+# The commands a newcomer types. Each one makes the virtual environment if there is none.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+NOTEBOOKS := $(sort $(wildcard nbs/*.ipynb))
+export MPLBACKEND ?= agg
+
+.PHONY: help demo test lab notebooks hooks clean
+.DEFAULT_GOAL := help
+
+help: ## list the commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/installed: settings.ini setup.py constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/installed ## train plain and dual-attention networks on the embedded data (about 5 minutes on 2 cores)
+	$(BIN)/danet demo --out runs/demo
+
+test: $(VENV)/installed ## run every notebook and every test
+	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --do_print
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+lab: $(VENV)/installed ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab nbs/index.ipynb
+
+notebooks: $(VENV)/installed ## execute the notebooks in place, clean them, write the package
+	for notebook in $(NOTEBOOKS); do \
+	  OMP_NUM_THREADS=1 $(BIN)/jupyter nbconvert --to notebook --execute --inplace $$notebook || exit 1; done
+	$(BIN)/nbdev_clean
+	$(BIN)/nbdev_export
+
+hooks: $(VENV)/installed ## install nbdev's git hooks (clean notebooks, readable merges)
+	$(BIN)/nbdev_install_hooks
+
+clean: ## remove the environment and everything that can be made again
+	rm -rf $(VENV) build dist runs *.egg-info .pytest_cache .hypothesis

@@ -1,0 +1,44 @@
+"The notebooks and the package say the same, and the notebooks are clean."
+import filecmp
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def nbdev(command, cwd):
+    "Run one of nbdev's commands from the environment of this interpreter."
+    subprocess.run([Path(sys.executable).parent / command], cwd=cwd, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    "A copy of what nbdev reads and writes, so that no test changes the working tree."
+    copy = tmp_path_factory.mktemp("project")
+    for name in ("settings.ini", "setup.py", "pyproject.toml", "README.md"): shutil.copy(ROOT / name, copy)
+    for name in ("nbs", "danet_nb"): shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return copy
+
+
+def test_package_is_what_the_notebooks_export(copy):
+    "Fails when a notebook changed without `nbdev_export`, or a module was edited by hand."
+    shutil.rmtree(copy / "danet_nb")
+    (copy / "danet_nb").mkdir()
+    shutil.copy(ROOT / "danet_nb/__init__.py", copy / "danet_nb")
+    nbdev("nbdev_export", copy)
+    names = sorted(p.name for p in (ROOT / "danet_nb").glob("*.py"))
+    assert names == sorted(p.name for p in (copy / "danet_nb").glob("*.py"))
+    _, different, errors = filecmp.cmpfiles(ROOT / "danet_nb", copy / "danet_nb", names, shallow=False)
+    assert not different + errors, f"run `nbdev_export`: {different + errors} differ from their notebooks"
+
+
+def test_notebooks_are_clean(copy):
+    "Fails when a notebook holds execution counts, memory addresses or stray metadata."
+    before = {p.name: p.read_bytes() for p in (copy / "nbs").glob("*.ipynb")}
+    nbdev("nbdev_clean", copy)
+    unclean = [p.name for p in (copy / "nbs").glob("*.ipynb") if p.read_bytes() != before[p.name]]
+    assert not unclean, f"run `nbdev_clean`: {unclean} are not clean"
