@@ -100,7 +100,7 @@ class ConfusionMatrix(PixelCounts):
         return mean_present(self.iou())
     def pixel_accuracy(self): # float
         "Share of all labelled pixels that are right. Raises ValueError where nothing was counted."
-        return mean_present((self.matrix.trace() / self.matrix.sum())[None])
+        return mean_present((self.matrix.trace().double() / self.matrix.sum())[None])
     def scores(self): # dict of floats
         "The three numbers of the papers' tables, by name."
         return dict(mean_iou=self.mean_iou(), pixel_accuracy=self.pixel_accuracy(), mean_accuracy=mean_present(self.class_accuracy()))
