@@ -20,7 +20,7 @@ def check_ids(
     low, high = (v.item() for v in ids.aminmax())
     if low >= 0 and high < num_classes: return
     worst, cure = (low if low < 0 else high), "; is {} missing from `ignore_index`?" if name == "labels" else ""
-    raise ValueError(f"{name} reach {worst} but the model has {num_classes} classes (0–{num_classes - 1})" + cure.format(worst))
+    raise ValueError(f"{name} reach {worst} but there are {num_classes} classes (0–{num_classes - 1})" + cure.format(worst))
 
 # %% ../nbs/09_metrics.ipynb #confusion
 def confusion(
