@@ -31,7 +31,8 @@ setup(
     install_requires=requirements("requirements"),
     extras_require={
         "lab": requirements("lab_requirements"),
-        "dev": requirements("lab_requirements") + requirements("dev_requirements"),
+        "export": requirements("export_requirements"),
+        "dev": requirements("lab_requirements") + requirements("export_requirements") + requirements("dev_requirements"),
     },
     entry_points={"console_scripts": ["danet=danet_nb.cli:main"],
                   "nbdev": ["danet_nb=danet_nb._modidx:d"]},
