@@ -7,8 +7,8 @@ __all__ = ['AUTHORS', 'MMSEG', 'FAMILIES', 'OTHER_FILES', 'HARMLESS', 'TOLD', 'I
            'check_start', 'check_archive', 'NumberType', 'encode_latin1', 'why_refused', 'read_pickle',
            'read_safetensors', 'spoilt', 'read_weights', 'rows', 'infer_backbone', 'infer_head', 'PretrainedDANet',
            'multi_grid_of', 'config_of', 'skeleton', 'list_up', 'nearest', 'differences', 'fitted', 'inferred',
-           'recognise', 'published', 'about', 'own_config', 'download', 'locate', 'load_danet', 'convert', 'FineTune',
-           'fine_tune', 'load_imagenet', 'table', 'class_table', 'card_text']
+           'recognise', 'section', 'published', 'about', 'own_config', 'download', 'locate', 'load_danet', 'convert',
+           'FineTune', 'fine_tune', 'load_imagenet', 'table', 'class_table', 'card_text']
 
 # %% ../nbs/06_checkpoints.ipynb #imports
 import difflib
@@ -25,9 +25,9 @@ import numpy as np
 import torch
 from huggingface_hub import ModelCard, PyTorchModelHubMixin, hf_hub_download
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
-from .backbone import RESNETS, BasicBlock, Bottleneck, SmallBackbone, stage_plan
+from .backbone import RESNETS, BasicBlock, Bottleneck, SmallBackbone, resnet
 from .danet import DANet, ablation
 
 # %% ../nbs/06_checkpoints.ipynb #checkpoint-error
@@ -263,7 +263,7 @@ class PretrainedDANet(DANet, PyTorchModelHubMixin, library_name="danet_nb", lice
     def _save_pretrained(self, save_directory):
         "The tensors, and once more the configuration, so that the one file is enough."
         state = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
-        save_file(state, Path(save_directory)/"model.safetensors", {"format": "pt", "config": json.dumps(self.config)})
+        (Path(save_directory)/"model.safetensors").write_bytes(save(state, {"format": "pt", "config": json.dumps(self.config)}))
 
     @classmethod
     def _load_as_safetensor(cls, model, model_file, map_location, strict):
@@ -282,14 +282,15 @@ class PretrainedDANet(DANet, PyTorchModelHubMixin, library_name="danet_nb", lice
 
 # %% ../nbs/06_checkpoints.ipynb #multi-grid-of
 def multi_grid_of(
-    backbone, # of a DANet
+    model, # any DANet
+    backbone, # its name
+    **form, # stem and widths
 ): # dilations of layer 4, or None where they are those without multi-grid
     "The setting that no tensor shows, read from the layers."
-    if isinstance(backbone, SmallBackbone): return None
-    plain = stage_plan((1, 1, 1, len(backbone.layer4)), backbone.output_stride)[3][1]
-    dilations = [block.conv2.dilation[0] for block in backbone.layer4]
-    basic = isinstance(backbone.layer4[0], BasicBlock)
-    return None if dilations == [pair[basic] for pair in plain] else dilations
+    if isinstance(model.backbone, SmallBackbone): return None
+    with torch.device("meta"): plain = resnet(backbone, output_stride=model.backbone.output_stride, **form)
+    found, usual = ([block.conv2.dilation[0] for block in b.layer4] for b in (model.backbone, plain))
+    return None if found == usual else found
 
 # %% ../nbs/06_checkpoints.ipynb #config-of
 def config_of(
@@ -300,11 +301,12 @@ def config_of(
     head, backbone = model.head, model.backbone
     kept = [n for n in ("position", "channel") if not isinstance(getattr(head, f"{n}_attention"), nn.Identity)]
     shapes = {k: tuple(v.shape) for k, v in model.state_dict().items()}
-    return {**infer_backbone(shapes), **infer_head(shapes),
+    form = infer_backbone(shapes)
+    return {**form, **infer_head(shapes),
             "attention": "both" if len(kept) == 2 else (kept or ["none"])[0],
             "channel_form": getattr(head.channel_attention, "form", "authors"),
             "align_corners": model.align_corners, "dropout": head.dropout.p,
-            "output_stride": backbone.output_stride, "multi_grid": multi_grid_of(backbone)}
+            "output_stride": backbone.output_stride, "multi_grid": multi_grid_of(model, **form)}
 
 # %% ../nbs/06_checkpoints.ipynb #skeleton
 def skeleton(
@@ -385,30 +387,37 @@ def recognise(
     raise CheckpointError(f"{path} holds no DANet of a known family ({', '.join(FAMILIES)}); its first names are {list(state)[:3]}{cure}")
 
 # %% ../nbs/06_checkpoints.ipynb #published
+def section(
+    values, # anything
+    name, # of an entry
+): # dict, empty where there is no such entry or it is none
+    "A part of what a file says about itself."
+    part = values.get(name) if isinstance(values, dict) else None
+    return part if isinstance(part, dict) else {}
+
 def published(
     family, # a key of `FAMILIES`
     config, # what the shapes say
     extra, # what the file holds beside the state dict
+    path, # of the file: mmsegmentation's names tell the crop size
 ): # arguments that no shape shows
-    "What the family published: the authors' DANet-101 has multi-grid; mmsegmentation's files carry their configuration as text."
-    meta = extra.get("meta") if isinstance(extra.get("meta"), dict) else {}
-    text = str(meta.get("config") or meta.get("cfg") or "")
-    if family == "authors":
-        return {"align_corners": True, "multi_grid": [4, 8, 16] if config["backbone"] == "resnet101" else None}
+    "What the family published: the authors' DANet-101 has multi-grid; mmsegmentation's files carry their settings as text."
     if family == "danet_nb": return {}
+    if family == "authors": return {"align_corners": True, "multi_grid": [4, 8, 16] if config["backbone"] == "resnet101" else None}
+    meta = section(extra, "meta")
+    text = str(meta.get("config") or meta.get("cfg") or ("align_corners=True" if "769x769" in Path(path).name else ""))
     grid = re.search(r"multi_grid=[(\[]([\d, ]+)[)\]]", text)
     return {"align_corners": "align_corners=True" in text, "multi_grid": [int(d) for d in re.findall(r"\d+", grid[1])] if grid else None,
             "dilate_second": config["backbone"] not in ("resnet18", "resnet34")}
 
-# %% ../nbs/06_checkpoints.ipynb #labels
+# %% ../nbs/06_checkpoints.ipynb #about
 def about(
     extra, # what the file holds beside the state dict
     num_classes, # K
 ): # classes and palette where the file names K of them; its plain numbers as the run
     "What a file says about its weights."
-    meta = extra.get("meta") if isinstance(extra.get("meta"), dict) else {}
-    meta = {**meta, **(meta.get("dataset_meta") if isinstance(meta.get("dataset_meta"), dict) else {})}
-    lists = {k.lower(): v for k, v in meta.items() if str(k).lower() in ("classes", "palette")}
+    meta = {**section(extra, "meta"), **section(section(extra, "meta"), "dataset_meta")}
+    lists = {str(k).lower(): v for k, v in meta.items() if str(k).lower() in ("classes", "palette")}
     lists = {k: list(v) for k, v in lists.items() if isinstance(v, (list, tuple)) and len(v) == num_classes}
     return {**lists, "run": {str(k): v for k, v in extra.items() if isinstance(v, (int, float))}}
 
@@ -472,7 +481,7 @@ def load_danet(
     config = own_config(path, extra)
     family = "danet_nb" if config else recognise(state, path)
     shapes = config or inferred(state, family)
-    config = {**shapes, **({} if config else {**published(family, shapes, extra), **about(extra, shapes["num_classes"])}), **told}
+    config = {**shapes, **({} if config else {**published(family, shapes, extra, path), **about(extra, shapes["num_classes"])}), **told}
     model = skeleton(config)
     state = fitted(state, model.state_dict(), FAMILIES[family], path)
     model.to_empty(device=device).load_state_dict(state)
