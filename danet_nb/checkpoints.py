@@ -5,16 +5,17 @@
 # %% auto #0
 __all__ = ['AUTHORS', 'MMSEG', 'FAMILIES', 'OTHER_FILES', 'HARMLESS', 'TOLD', 'IMAGENET', 'CheckpointError', 'rename',
            'check_start', 'check_archive', 'NumberType', 'encode_latin1', 'why_refused', 'read_pickle',
-           'read_safetensors', 'spoilt', 'read_weights', 'rows', 'infer_backbone', 'infer_head', 'PretrainedDANet',
-           'multi_grid_of', 'config_of', 'skeleton', 'list_up', 'nearest', 'differences', 'fitted', 'inferred',
-           'recognise', 'section', 'published', 'about', 'own_config', 'download', 'locate', 'load_danet', 'convert',
-           'FineTune', 'fine_tune', 'load_imagenet', 'table', 'class_table', 'card_text']
+           'read_safetensors', 'spoilt', 'read_weights', 'rows', 'infer_backbone', 'infer_head', 'NoDraws',
+           'PretrainedDANet', 'multi_grid_of', 'config_of', 'skeleton', 'list_up', 'nearest', 'differences', 'fitted',
+           'inferred', 'recognise', 'section', 'published', 'about', 'own_config', 'download', 'locate', 'load_danet',
+           'convert', 'FineTune', 'fine_tune', 'load_imagenet', 'table', 'class_table', 'card_text']
 
 # %% ../nbs/06_checkpoints.ipynb #imports
 import difflib
 import hashlib
 import json
 import re
+import warnings
 import zipfile
 from functools import partial
 from math import prod
@@ -27,6 +28,7 @@ from huggingface_hub import ModelCard, PyTorchModelHubMixin, hf_hub_download
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from .backbone import RESNETS, BasicBlock, Bottleneck, SmallBackbone, resnet
 from .danet import DANet, ablation
 
@@ -144,7 +146,8 @@ def read_pickle(
     "Tensors and plain numbers; nothing in the file is ever called. Raises CheckpointError."
     if head.startswith(b"PK"): check_archive(path)
     try:
-        with torch.serialization.safe_globals(HARMLESS):
+        with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings():
+            warnings.simplefilter("ignore") # what matters is said by the error below
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as e: raise CheckpointError(f"{path} {why_refused(e)}") from e
 
@@ -178,6 +181,7 @@ def read_weights(
     head = check_start(path)
     content = read_safetensors(path) if head[8:9] == b"{" else read_pickle(path, head)
     if not isinstance(content, dict): raise CheckpointError(f"{path} holds a {type(content).__name__}, not a state dict")
+    content = dict(content) # a pickle may have put other things where an OrderedDict has its methods
     key = next((k for k in ("state_dict", "model") if isinstance(content.get(k), dict)), None)
     state = dict(content[key] if key else content)
     bad = [f"{name} {fault}" for name, value in state.items() if (fault := spoilt(name, value))]
@@ -219,6 +223,13 @@ def infer_head(
     return {"num_classes": rows(shapes, [f"head.classifiers.{n}.{kind}" for n in names for kind in ("weight", "bias")], 19),
             "channels": channels, "reduction": max(1, channels//queries) if channels and queries else 8,
             "auxiliary": any(k.startswith(("head.auxiliary_in.", "head.classifiers.auxiliary.")) for k in shapes)}
+
+# %% ../nbs/06_checkpoints.ipynb #no-draws
+class NoDraws(TorchFunctionMode):
+    "While it is on, no random number is drawn: a skeleton needs none."
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func in (torch.Tensor.normal_, torch.Tensor.uniform_): return args[0]
+        return func(*args, **(kwargs or {}))
 
 # %% ../nbs/06_checkpoints.ipynb #pretrained-danet
 class PretrainedDANet(DANet, PyTorchModelHubMixin, library_name="danet_nb", license="apache-2.0", pipeline_tag="image-segmentation",
@@ -288,7 +299,7 @@ def multi_grid_of(
 ): # dilations of layer 4, or None where they are those without multi-grid
     "The setting that no tensor shows, read from the layers."
     if isinstance(model.backbone, SmallBackbone): return None
-    with torch.device("meta"): plain = resnet(backbone, output_stride=model.backbone.output_stride, **form)
+    with torch.device("meta"), NoDraws(): plain = resnet(backbone, output_stride=model.backbone.output_stride, **form)
     found, usual = ([block.conv2.dilation[0] for block in b.layer4] for b in (model.backbone, plain))
     return None if found == usual else found
 
@@ -314,7 +325,7 @@ def skeleton(
 ): # the network on the meta device: shapes without numbers, made in no time
     "What a network of this form looks like. Raises CheckpointError where there is no such network."
     try:
-        with torch.device("meta"): return PretrainedDANet(**config)
+        with torch.device("meta"), NoDraws(): return PretrainedDANet(**config)
     except (TypeError, ValueError, RuntimeError, OverflowError) as e:
         raise CheckpointError(f"no network has this configuration: {e}") from e
 

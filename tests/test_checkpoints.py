@@ -57,8 +57,8 @@ def test_odd_sizes_other_depths_and_stems_agree_at_stride_8(name, size, options,
     for key, value in got.items(): assert furthest(value, reference[key]) < 1e-4
 
 
-@pytest.mark.parametrize("backbone", ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"])
-@pytest.mark.parametrize("stem", ["7x7", "deep"])
+@pytest.mark.parametrize("backbone, stem", [("resnet18", "7x7"), ("resnet34", "deep"), ("resnet50", "deep"), ("resnet101", "7x7"),
+                                            ("resnet101", "deep"), ("resnet152", "7x7")])
 def test_authors_depth_stem_and_multi_grid(backbone, stem, tmp_path):
     "Depth and stem are read from the shapes; the authors published DANet-101 with multi-grid."
     published = [4, 8, 16] if backbone == "resnet101" else None
