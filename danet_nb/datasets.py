@@ -57,7 +57,7 @@ def eight_bits(
     white = 2**bits - 1
     return ((values.astype(np.int64)*255 + white//2)//white).astype(np.uint8)
 
-# %% ../nbs/07_datasets.ipynb #rgb-array
+# %% ../nbs/07_datasets.ipynb #load-image
 def rgb_array(
     picture, # `PIL.Image` from `read_picture`
 ): # `(H, W, 3)` uint8
@@ -68,7 +68,6 @@ def rgb_array(
     if picture.mode in ("I", "F"): raise ValueError(f"mode {picture.mode} has no known white; save it with 8 or 16 bits")
     return np.array(picture.convert("RGB"))
 
-# %% ../nbs/07_datasets.ipynb #load-image
 def load_image(
     path, # image file: PNG, JPEG, BMP, TIFF or WebP
 ): # `(3, H, W)` uint8 RGB
@@ -260,8 +259,8 @@ def open_scenes(
     "Scenes as a data set, generated on demand or read from `root`. Raises DataError for an unknown split."
     if root is not None:
         return open_files(Layout("{split}/images", "{split}/labels", scenes.CLASSES, scenes.PALETTE), root, split, count, cache)
-    if split not in ("train", "val", "test"): raise DataError(f"scenes have no split {split!r}; there are train, val, test")
-    seeds = scenes.split_seeds(split, count or (1000 if split == "train" else 100))
+    if split not in scenes.SPLITS: raise DataError(f"scenes have no split {split!r}; there are {', '.join(scenes.SPLITS)}")
+    seeds = scenes.split_seeds(split, (1000 if split == "train" else 100) if count is None else count)
     samples = {f"{k:04d}": partial(scene_pair, seed, size, world) for k, seed in enumerate(seeds)}
     return SegmentationDataset(samples, scenes.CLASSES, scenes.PALETTE, cache)
 

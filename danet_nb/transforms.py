@@ -104,7 +104,7 @@ def turn_hue(
 ): # `(3, H, W)` float in 0..1
     "Rotate the colours around the grey axis in YIQ space; greys and each pixel's grey stay."
     to_yiq = torch.tensor([GREY, (0.596, -0.274, -0.322), (0.211, -0.523, 0.312)], dtype=torch.float64)
-    c, s = cos(2*pi*turns), sin(2*pi*turns)
+    c, s = cos(2*pi*turns), -sin(2*pi*turns)
     turn = torch.tensor([(1, 0, 0), (0, c, -s), (0, s, c)], dtype=torch.float64)
     matrix = (to_yiq.inverse() @ turn @ to_yiq).to(image)
     return torch.einsum("dc,chw->dhw", matrix, image).clamp(0, 1)
