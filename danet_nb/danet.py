@@ -29,10 +29,9 @@ class DANetHead(nn.Module):
         c3, c4, c = *in_channels, channels or in_channels[1]//4
         self.position_in, self.position_attention, self.position_out = conv_bn(c4, c), position(c), conv_bn(c, c)
         self.channel_in, self.channel_attention, self.channel_out = conv_bn(c4, c), channel(), conv_bn(c, c)
-        widths = {"fused": c, "position": c, "channel": c}
+        widths, self.dropout = {"fused": c, "position": c, "channel": c}, nn.Dropout2d(dropout)
         if auxiliary: self.auxiliary_in, widths["auxiliary"] = conv_bn(c3, c3//4), c3//4
-        classifiers = {name: nn.Conv2d(width, num_classes, 1) for name, width in widths.items()}
-        self.dropout, self.classifiers = nn.Dropout2d(dropout), nn.ModuleDict(classifiers)
+        self.classifiers = nn.ModuleDict({name: nn.Conv2d(width, num_classes, 1) for name, width in widths.items()})
 
     def forward(self, features, names):
         "Maps of layers 3 and 4 `(B, C3, h, w)`, `(B, C4, h, w)` -> `{name: (B, K, h, w)}` for the `names` asked for."
