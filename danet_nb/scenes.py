@@ -6,7 +6,7 @@
 __all__ = ['CLASSES', 'PALETTE', 'FAR_CLASSES', 'LAMPS', 'WORLDS', 'MOODS', 'BANDS', 'SKY', 'SEA', 'SUN', 'CREST', 'HILL',
            'COAST', 'TOWER', 'STRIPE', 'FRAME', 'LAMP', 'HULL', 'SAIL', 'KINDS', 'THINGS', 'SAILS', 'LIGHTS', 'SPLITS',
            'dice', 'Plan', 'plan_boats', 'plan', 'grid', 'wave', 'paint_bay', 'paint_lighthouse', 'paint_boat', 'paint',
-           'ramp', 'colours', 'Scene', 'scene', 'split_seeds', 'write_scenes', 'write_worlds']
+           'colours', 'Scene', 'scene', 'split_seeds', 'write_scenes']
 
 # %% ../nbs/00_scenes.ipynb #imports
 from pathlib import Path
@@ -32,6 +32,13 @@ def dice(
     return pick
 
 # %% ../nbs/00_scenes.ipynb #plan-tuple
+MOODS = (
+    ((92, 148, 204), (200, 224, 236), (104, 156, 180), (34, 88, 128), 256),
+    ((120, 160, 200), (250, 222, 184), (150, 176, 180), (48, 98, 120), 236),
+    ((58, 64, 120), (238, 168, 128), (160, 124, 136), (42, 50, 92), 200),
+    ((146, 160, 174), (216, 220, 218), (150, 166, 170), (78, 104, 118), 224),
+    ((20, 26, 58), (70, 84, 128), (56, 76, 112), (16, 26, 52), 168))
+
 class Plan(NamedTuple):
     "What is where in one bay, in 1024ths of the side of the image."
     mood:int # row of `MOODS`: the light of the day
@@ -72,14 +79,6 @@ def plan(
     sails, swell = [pick(0, 2) for _ in boats], [pick(0, 1024) for _ in range(24)]
     return Plan(mood, flip, horizon, sun, hills, tower, lamp, tack, boats, sails, swell)
 
-# %% ../nbs/00_scenes.ipynb #moods
-MOODS = (
-    ((92, 148, 204), (200, 224, 236), (104, 156, 180), (34, 88, 128), 256),
-    ((120, 160, 200), (250, 222, 184), (150, 176, 180), (48, 98, 120), 236),
-    ((58, 64, 120), (238, 168, 128), (160, 124, 136), (42, 50, 92), 200),
-    ((146, 160, 174), (216, 220, 218), (150, 166, 170), (78, 104, 118), 224),
-    ((20, 26, 58), (70, 84, 128), (56, 76, 112), (16, 26, 52), 168))
-
 # %% ../nbs/00_scenes.ipynb #numbers
 BANDS = 16 # shades of the sky, and of the sea
 SKY, SEA = 0, BANDS
@@ -96,7 +95,6 @@ def grid(
     t = (2*np.arange(size, dtype=np.int64) + 1)*512//size
     return (1023 - t if flip else t)[None], t[:, None]
 
-# %% ../nbs/00_scenes.ipynb #wave
 def wave(
     x, # integers
     shift:int, # to the left
@@ -135,7 +133,7 @@ def paint_lighthouse(
     body = (v > 0) & (y < foot) & (u < 40 + v//12)
     canvas[body] = TOWER
     canvas[body & ((v - 60)//52 % 2 == 1)] = STRIPE
-    canvas[(u < 72) & (v < 66) & (v > np.maximum(u, 78) - 144)] = FRAME
+    canvas[(u < 72) & (v < 66) & (v > u - 144)] = FRAME
     canvas[(u < 58) & (abs(v) < 52)] = LAMP
 
 # %% ../nbs/00_scenes.ipynb #paint-boat
@@ -165,15 +163,6 @@ def paint(
     for (left, top, s), kind in zip(p.boats, kinds): paint_boat(canvas, (x - left)*p.tack, y - top, s, kind)
     return canvas
 
-# %% ../nbs/00_scenes.ipynb #ramp
-def ramp(
-    a, # first colour
-    b, # last colour
-): # `(BANDS, 3)` integers
-    "Colours from `a` to `b` in equal steps."
-    t = np.arange(BANDS)[:, None]
-    return (np.array(a)*(BANDS - 1 - t) + np.array(b)*t)//(BANDS - 1)
-
 # %% ../nbs/00_scenes.ipynb #colours
 THINGS = ((112, 128, 120), (106, 98, 72), (240, 238, 230), (46, 66, 110), (30, 34, 44), (0, 0, 0), (96, 60, 40), (96, 60, 40)) # hill to hull
 SAILS = {"far": ((240, 236, 224), (240, 236, 224)), "control": ((120, 240, 180), (200, 40, 40))}
@@ -186,11 +175,13 @@ def colours(
 ): # `(K, 3)` uint8, the colour of each number
     "The palette of one bay: the light of the day on everything but the sun and the lamp."
     high, low, far, near, light = (np.array(c) for c in MOODS[p.mood])
+    t = np.arange(BANDS)[:, None]
+    sky, sea = ((a*(BANDS - 1 - t) + b*t)//(BANDS - 1) for a, b in ((high, low), (far, near))) # in equal steps
     things = np.array([*THINGS, *SAILS[world]])*light//256
     things[0] = (things[0] + low)//2 # hills fade into the sky
     things[LAMP - HILL] = LIGHTS[lamp]
     crest = (2*far + (226, 236, 240)*light//256)//3
-    return np.concatenate([ramp(high, low), ramp(far, near), [(255, 248, 220), crest], things]).astype(np.uint8)
+    return np.concatenate([sky, sea, [(255, 248, 220), crest], things]).astype(np.uint8)
 
 # %% ../nbs/00_scenes.ipynb #scene
 class Scene(NamedTuple):
@@ -245,15 +236,3 @@ def write_scenes(
         Image.fromarray(pair.image).save(folder/"images"/f"{k:04d}.png", optimize=True)
         label.save(folder/"labels"/f"{k:04d}.png", optimize=True)
     return folder
-
-# %% ../nbs/00_scenes.ipynb #write-worlds
-def write_worlds(
-    root, # folder that gets `scenes/train`, `scenes/val`, `scenes-control/train` and `scenes-control/val`
-    train:int=200, # training scenes per world
-    val:int=60, # validation scenes per world
-    size:int=128, # pixels per side
-):
-    "Write both worlds; with the defaults, the set that is committed under `data/`."
-    for world, name in WORLDS.items():
-        for split, count in (("train", train), ("val", val)):
-            write_scenes(Path(root)/name/split, split_seeds(split, count), size, world)
