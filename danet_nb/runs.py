@@ -34,6 +34,8 @@ class ModelConfig:
     output_stride:int = 8 # pixels of the image per position: 8, 16 or 32
     multi_grid:tuple|None = None # dilations of layer 4, e.g. (4, 8, 16)
     stem:str = "7x7" # or "deep"
+    stem_width:int = 64 # channels of the first convolution
+    width:int = 64 # channels inside the blocks of layer 1; less makes a thin network
     auxiliary:bool = False # a fourth classifier, on layer 3
     align_corners:bool = True # of the final resize
     dropout:float = 0.1 # probability of dropping a channel in front of the classifiers
@@ -42,7 +44,8 @@ class ModelConfig:
     ): # DANet
         "The network with fresh weights, from torch's current seed."
         return DANet(num_classes, self.backbone, channels=self.channels, auxiliary=self.auxiliary, dropout=self.dropout,
-            output_stride=self.output_stride, multi_grid=self.multi_grid, stem=self.stem, align_corners=self.align_corners,
+            output_stride=self.output_stride, multi_grid=self.multi_grid, align_corners=self.align_corners,
+            stem=self.stem, stem_width=self.stem_width, width=self.width,
             **ablation(self.attention, self.channel_form))
 
 # %% ../nbs/10_runs.ipynb #data-config

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LOSS_WEIGHTS', 'ORDER', 'SAMPLE', 'STEP', 'LAYOUT', 'cross_entropy', 'named_losses', 'danet_loss', 'poly',
-           'parameter_groups', 'make_optimizer', 'set_rate', 'train_step', 'seed_of', 'shuffled', 'Samples', 'batches',
-           'eval_mode', 'count_predictions', 'Run', 'start_run', 'update', 'validate', 'fit', 'finish', 'train']
+           'parameter_groups', 'set_rate', 'make_optimizer', 'train_step', 'seed_of', 'shuffled', 'Samples', 'batches',
+           'eval_mode', 'count_predictions', 'Run', 'start_run', 'update', 'validate', 'finish', 'fit', 'train']
 
 # %% ../nbs/10_training.ipynb #imports
 import json
@@ -80,7 +80,13 @@ def parameter_groups(
     head = [p for p in model.parameters() if id(p) not in known]
     return [dict(params=backbone, lr=lr, initial_lr=lr), dict(params=head, lr=lr*head_factor, initial_lr=lr*head_factor)]
 
-# %% ../nbs/10_training.ipynb #make-optimizer
+def set_rate(
+    optimizer, # made by `make_optimizer`
+    factor:float, # 1 at the start, 0 at the end
+):
+    "Set every group to `factor` times the rate it began with."
+    for group in optimizer.param_groups: group["lr"] = factor*group["initial_lr"]
+
 def make_optimizer(
     model, # DANet
     config, # TrainConfig
@@ -89,13 +95,6 @@ def make_optimizer(
     groups = parameter_groups(model, config.learning_rate, config.head_factor)
     if config.optimizer == "adamw": return torch.optim.AdamW(groups, weight_decay=config.weight_decay)
     return torch.optim.SGD(groups, momentum=config.momentum, weight_decay=config.weight_decay)
-
-def set_rate(
-    optimizer, # made by `make_optimizer`
-    factor:float, # 1 at the start, 0 at the end
-):
-    "Set every group to `factor` times the rate it began with."
-    for group in optimizer.param_groups: group["lr"] = factor*group["initial_lr"]
 
 # %% ../nbs/10_training.ipynb #train-step
 def train_step(
@@ -265,6 +264,19 @@ def validate(
         run.best = counts.mean_iou()
         run.save("best")
 
+def finish(
+    run, # Run that has reached its last step
+    val_set, # validation set
+):
+    "Write `summary.json` and the figures."
+    folder, device = Path(run.config.out), next(run.model.parameters()).device
+    summary = dict(steps=run.step, best_mean_iou=run.best, seconds=round(run.seconds, 1), device=str(device))
+    write_atomically(folder/"summary.json", lambda f: f.write(json.dumps(summary, indent=1).encode()))
+    best, _ = load_run(folder, device)
+    with torch.no_grad(): pictures = prediction_figure(lambda x: best(x.to(device)).argmax(1), val_set)
+    for name, fig in (("curves", curves(folder)), ("predictions", pictures)):
+        write_atomically(folder/"figures"/f"{name}.png", lambda f: fig.savefig(f, format="png", dpi=100, facecolor="white"))
+
 # %% ../nbs/10_training.ipynb #fit
 def fit(
     run, # Run
@@ -288,20 +300,7 @@ def fit(
                 run.save()
             bar.update()
 
-# %% ../nbs/10_training.ipynb #finish
-def finish(
-    run, # Run that has reached its last step
-    val_set, # validation set
-):
-    "Write `summary.json` and the figures."
-    folder, device = Path(run.config.out), next(run.model.parameters()).device
-    summary = dict(steps=run.step, best_mean_iou=run.best, seconds=round(run.seconds, 1), device=str(device))
-    write_atomically(folder/"summary.json", lambda f: f.write(json.dumps(summary, indent=1).encode()))
-    best, _ = load_run(folder, device)
-    with torch.no_grad(): pictures = prediction_figure(lambda x: best(x.to(device)).argmax(1), val_set)
-    for name, fig in (("curves", curves(folder)), ("predictions", pictures)):
-        write_atomically(folder/"figures"/f"{name}.png", lambda f: fig.savefig(f, format="png", dpi=100, facecolor="white"))
-
+# %% ../nbs/10_training.ipynb #train
 def train(
     config, # TrainConfig
     train_set=None, # data set to train on; opened from the configuration where it is None
@@ -315,6 +314,6 @@ def train(
         run = start_run(config, train_set)
         try: fit(run, train_set, val_set)
         except FloatingPointError as e:
-            raise RunError(f"step {run.step}: {e}; the last good checkpoint is kept. Delete {config.out} and lower learning_rate ({config.learning_rate})") from e
+            raise RunError(f"step {run.step}: {e}; no checkpoint was spoilt. Delete {config.out} and lower learning_rate ({config.learning_rate})") from e
         finish(run, val_set)
     return Path(config.out)
