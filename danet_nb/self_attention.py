@@ -130,11 +130,11 @@ def check_shapes(
     v:Tensor, # values `(B, M, Dv)`
 ):
     "Raises ValueError, with the cure, unless the three belong together."
-    shapes = f"q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}"
-    if not q.ndim == k.ndim == v.ndim == 3:
-        raise ValueError(f"{shapes}: each must be (B, N, D); flatten a map with x.flatten(2).transpose(1, 2)")
-    if q.shape[0] != k.shape[0] or k.shape[:2] != v.shape[:2] or q.shape[2] != k.shape[2]:
-        raise ValueError(f"{shapes}: q and k must have the same width, k and v the same positions, all the same batch")
+    cure = None
+    if not q.ndim == k.ndim == v.ndim == 3: cure = "each must be (B, N, D); flatten a map with x.flatten(2).transpose(1, 2)"
+    elif q.shape[0] != k.shape[0] or k.shape[:2] != v.shape[:2] or q.shape[2] != k.shape[2]:
+        cure = "q and k must have the same width, k and v the same positions, all the same batch"
+    if cure: raise ValueError(f"q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}: {cure}")
 
 # %% ../nbs/01_self_attention.ipynb #attend
 def attend(
