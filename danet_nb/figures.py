@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 
 # %% ../nbs/90_figures.ipynb #to-array
 def to_array(
-    image, # `(3, H, W)` tensor or `(H, W, 3)` array; uint8 in 0..255 or float in 0..1
-): # `(H, W, 3)` array of the same values
+    image, # `(3, H, W)` or `(H, W)` tensor, or an array, which stays as it is; uint8 in 0..255 or float in 0..1
+): # `(H, W, 3)` or `(H, W)` array of the same values
     "The image as an array with its channels last, ready to be drawn."
-    if isinstance(image, torch.Tensor): image = image.detach().cpu().permute(1, 2, 0).numpy()
-    return image
+    if not isinstance(image, torch.Tensor): return image
+    return image.detach().cpu().movedim(-3, -1).numpy() if image.ndim == 3 else image.detach().cpu().numpy()
 
 # %% ../nbs/90_figures.ipynb #colorize
 VOID = (64, 64, 64) # the colour of ignored pixels
@@ -47,7 +47,7 @@ def show(
 
 # %% ../nbs/90_figures.ipynb #image-row
 def image_row(
-    images, # list of images: `(3, H, W)` tensors, `(H, W, 3)` arrays, or `(H, W)` maps drawn with `cmap`
+    images, # list of images: `(3, H, W)` tensors, `(H, W, 3)` arrays, or `(H, W)` maps (tensor or array) drawn with `cmap`
     titles, # list of as many titles
     size:float=2.4, # inches per image
     cmap:str="viridis", # colours of the `(H, W)` maps
