@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 NOTEBOOKS := $(sort $(wildcard nbs/*.ipynb))
 export MPLBACKEND ?= agg
 
-.PHONY: help demo test lab notebooks hooks clean
+.PHONY: help demo test lab notebooks readme hooks clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -31,6 +31,11 @@ notebooks: $(VENV)/installed ## execute the notebooks in place, clean them, writ
 	  OMP_NUM_THREADS=1 $(BIN)/jupyter nbconvert --to notebook --execute --inplace $$notebook || exit 1; done
 	$(BIN)/nbdev_clean
 	$(BIN)/nbdev_export
+
+readme: $(VENV)/installed ## write README.md from nbs/index.ipynb
+	$(BIN)/jupyter nbconvert --to markdown --output-dir . --output README nbs/index.ipynb \
+	  --RegexRemovePreprocessor.patterns='^#\| hide'
+	sed -i -E 's#\]\(\.\./#](#g; s#\]\(([a-z0-9_]+\.ipynb)#](nbs/\1#g' README.md
 
 hooks: $(VENV)/installed ## install nbdev's git hooks (clean notebooks, readable merges)
 	$(BIN)/nbdev_install_hooks

@@ -1,10 +1,12 @@
 "The notebooks and the package say the same, and the notebooks are clean."
 import filecmp
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -42,3 +44,25 @@ def test_notebooks_are_clean(copy):
     nbdev("nbdev_clean", copy)
     unclean = [p.name for p in (copy / "nbs").glob("*.ipynb") if p.read_bytes() != before[p.name]]
     assert not unclean, f"run `nbdev_clean`: {unclean} are not clean"
+
+
+def test_readme_is_the_front_page(tmp_path):
+    "README.md says what nbs/index.ipynb says, cell by cell; `make readme` writes it."
+    for name in ("Makefile", "constraints.txt"): shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "nbs", tmp_path / "nbs", ignore=shutil.ignore_patterns("__pycache__"))
+    binaries = Path(sys.executable).parent
+    subprocess.run(["make", "readme", f"VENV={binaries.parent}", "--assume-old", f"{binaries.parent}/installed"], cwd=tmp_path, check=True, capture_output=True)
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == (ROOT / "README.md").read_text(encoding="utf-8"), "run `make readme`"
+
+
+def links(text): return re.findall(r"\]\(([^)#\s]+)[^)]*\)", text)
+
+
+@pytest.mark.parametrize("page", sorted([*ROOT.glob("*.md"), *(ROOT / "nbs").glob("*.ipynb")]), ids=lambda p: p.name)
+def test_links_to_files_lead_somewhere(page):
+    "Every relative link of a page or notebook names a file that is there."
+    if page.suffix == ".md": text = page.read_text(encoding="utf-8")
+    else: text = "\n".join(c.source for c in nbformat.read(page, 4).cells if c.cell_type == "markdown")
+    text = re.sub(r"```.*?```|`[^`]*`|\$[^$]*\$", "", text, flags=re.S)
+    broken = [link for link in links(text) if not re.match(r"[a-z]+:", link) and not (page.parent / link).exists()]
+    assert not broken, f"{page.name}: {broken}"
