@@ -16,7 +16,8 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.export import Dim
-from .checkpoints import config_of, load_danet
+from .bundles import config_of
+from .checkpoints import load_danet
 from .danet import DANet
 from .position import PositionAttention
 from .transforms import MEAN, STD

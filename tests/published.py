@@ -3,7 +3,9 @@ import numpy as np
 import torch
 from seeded import seeded_tensor
 
-from danet_nb.checkpoints import FAMILIES, PretrainedDANet, rename
+from danet_nb.archives import rename
+from danet_nb.bundles import PretrainedDANet
+from danet_nb.checkpoints import FAMILIES
 
 THIN = {"width": 8, "stem_width": 8}
 CLASSES = ["road", "building", "sky", "person", "car"]

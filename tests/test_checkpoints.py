@@ -15,7 +15,9 @@ from seeded import seeded_image, seeded_state
 
 from danet_nb import checkpoints
 from danet_nb.backbone import resnet
-from danet_nb.checkpoints import CheckpointError, PretrainedDANet, convert, download, fine_tune, load_danet, load_imagenet
+from danet_nb.archives import CheckpointError, download
+from danet_nb.bundles import PretrainedDANet, bundle
+from danet_nb.checkpoints import convert, fine_tune, load_danet, load_imagenet
 from danet_nb.danet import DANet, ablation
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -173,7 +175,7 @@ def test_any_network_can_be_saved(options, tmp_path):
     model = DANet(4, **thin_form, **options).eval()
     with torch.no_grad():
         for gate in [p for name, p in model.named_parameters() if name.endswith("gate")]: gate.fill_(0.5)
-    PretrainedDANet.of(model, classes=list("abcd")).save_pretrained(tmp_path)
+    bundle(model, classes=list("abcd")).save_pretrained(tmp_path)
     loaded = load_danet(tmp_path)
     assert_same(loaded, model)
     assert loaded.head.dropout.p == model.head.dropout.p and loaded.config["classes"] == list("abcd")

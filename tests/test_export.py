@@ -7,7 +7,8 @@ import torch
 from published import CLASSES, thin
 
 from danet_nb.backbone import resnet
-from danet_nb.checkpoints import CheckpointError, PretrainedDANet
+from danet_nb.archives import CheckpointError
+from danet_nb.bundles import PretrainedDANet
 from danet_nb.export import export, export_onnx, run_onnx
 
 SIZES = [(1, 3, 33, 50), (3, 3, 64, 64), (1, 3, 97, 120)]

@@ -14,7 +14,8 @@ import torch
 from published import foreign_state, thin, write_authors, write_mmseg
 from safetensors.torch import save_file
 
-from danet_nb.checkpoints import CheckpointError, load_danet, read_weights
+from danet_nb.archives import CheckpointError, read_weights
+from danet_nb.checkpoints import load_danet
 
 STATE = foreign_state(thin(), "authors")
 
