@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['LOSS_WEIGHTS', 'ORDER', 'SAMPLE', 'STEP', 'LAYOUT', 'cross_entropy', 'named_losses', 'danet_loss', 'poly',
            'parameter_groups', 'set_rate', 'make_optimizer', 'train_step', 'seed_of', 'shuffled', 'Samples', 'batches',
-           'eval_mode', 'count_predictions', 'Run', 'start_run', 'update', 'validate', 'finish', 'fit', 'train']
+           'eval_mode', 'count_predictions', 'Run', 'start_run', 'update', 'validate', 'finish', 'fit', 'train',
+           'TrainConfig', 'RunError', 'load_run']
 
 # %% ../nbs/10_training.ipynb #imports
 import json
@@ -24,6 +25,8 @@ from .metrics import ConfusionMatrix, check_ids
 from .runs import (RunError, TrainConfig, append_metrics, check_same_run, choose_device, curves, keep_metrics, load_run,
     prediction_figure, read_checkpoint, save_checkpoint, write_atomically, write_config)
 from .transforms import Normalize
+
+_all_ = ["TrainConfig", "RunError", "load_run"] # a run's settings and its network belong to training, wherever they are defined
 
 # %% ../nbs/10_training.ipynb #cross-entropy
 def cross_entropy(

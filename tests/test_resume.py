@@ -12,7 +12,7 @@ import torch
 from danet_nb.runs import RunError, TrainConfig, load_run, read_metrics
 from danet_nb.training import train
 
-SETTINGS = dict(data="scenes", count=12, val_count=2, crop_size=48, channels=16, steps=24, batch_size=2, log_every=1,
+SETTINGS = dict(data="scenes", count=12, val_count=2, cache=True, crop_size=48, channels=16, steps=24, batch_size=2, log_every=1,
                 evaluate_every=8, checkpoint_every=3, device="cpu", progress=False)
 PROGRAM = """
 import json, os, signal, sys, torch
