@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['HARMLESS', 'OTHER_FILES', 'CheckpointError', 'NumberType', 'encode_latin1', 'why_refused', 'check_start',
-           'check_archive', 'read_pickle', 'read_safetensors', 'spoilt', 'read_weights', 'rename', 'list_up', 'nearest',
+           'check_archive', 'read_pickle', 'read_safetensors', 'spoilt', 'read_weights', 'rename', 'nearest',
            'differences', 'fitted', 'download']
 
 # %% ../nbs/06_archives.ipynb #imports
@@ -151,16 +151,6 @@ def rename(
     start = max((p for p in table if name.startswith(p)), key=len, default="")
     return table.get(start, "") + name[len(start):]
 
-# %% ../nbs/06_archives.ipynb #list-up
-def list_up(
-    title, # what is wrong with the lines
-    lines, # one per tensor
-    most=20, # lines to print
-): # list of lines, empty where nothing is wrong
-    "A heading and its lines."
-    if not lines: return []
-    return [f"{len(lines)} {title}:", *(f"  {line}" for line in lines[:most]), *["  ..."]*(len(lines) > most)]
-
 # %% ../nbs/06_archives.ipynb #nearest
 def nearest(
     name, # that is not known
@@ -179,9 +169,9 @@ def differences(
     missing = [k for k in expected if k not in found and not k.endswith("num_batches_tracked")]
     surplus = [k for k in found if k not in expected]
     misshapen = [k for k in expected if k in found and expected[k] != found[k] and not prod(expected[k]) == prod(found[k]) == 1]
-    return "\n".join(list_up("missing", missing)
-                     + list_up("not known", [nearest(k, missing or list(expected)) for k in surplus[:21]] + surplus[21:])
-                     + list_up("of another shape", [f"{k}: {list(found[k])}, expected {list(expected[k])}" for k in misshapen]))
+    parts = {"missing": missing, "not known": [nearest(k, missing or list(expected)) for k in surplus[:20]] + surplus[20:],
+             "of another shape": [f"{k}: {list(found[k])}, expected {list(expected[k])}" for k in misshapen]}
+    return "\n".join(f"{len(lines)} {title}:\n  " + "\n  ".join(lines[:20] + ["..."]*(len(lines) > 20)) for title, lines in parts.items() if lines)
 
 # %% ../nbs/06_archives.ipynb #fitted
 def fitted(

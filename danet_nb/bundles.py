@@ -118,9 +118,8 @@ class PretrainedDANet(DANet, Bundled):
         branches = ablation(attention, channel_form)
         branches["position"] = partial(branches["position"], reduction=reduction)
         super().__init__(num_classes, backbone, **branches, **network)
-        if not dilate_second:
-            for m in self.backbone.modules():
-                if isinstance(m, BasicBlock): m.conv2.dilation = m.conv2.padding = (1, 1)
+        for m in self.backbone.modules():
+            if isinstance(m, BasicBlock) and not dilate_second: m.conv2.dilation = m.conv2.padding = (1, 1)
 
     @property
     def config(self):

@@ -44,7 +44,7 @@ MMSEG = {
 FAMILIES = {"danet_nb": {}, "authors": AUTHORS, "mmsegmentation 7x7": MMSEG,
             "mmsegmentation": {**MMSEG, "backbone.conv1.": "backbone.stem.", "backbone.bn1.": "backbone.stem.7."}}
 
-# %% ../nbs/06_checkpoints.ipynb #inferred
+# %% ../nbs/06_checkpoints.ipynb #recognise
 def inferred(
     state, # state dict of a file
     family, # a key of `FAMILIES`
@@ -54,7 +54,6 @@ def inferred(
     shapes = {rename(k, back): tuple(v.shape) for k, v in state.items()}
     return {**infer_backbone(shapes), **infer_head(shapes)}
 
-# %% ../nbs/06_checkpoints.ipynb #recognise
 def recognise(
     state, # state dict of a file
     path, # of the file, for the error message
@@ -186,7 +185,7 @@ def fine_tune(
     new.load_state_dict({**own, **{k: old[k] for k in kept}})
     return FineTune(new.train(), kept, [k for k in own if k not in kept])
 
-# %% ../nbs/06_checkpoints.ipynb #imagenet
+# %% ../nbs/06_checkpoints.ipynb #load-imagenet
 IMAGENET = { # torchvision's IMAGENET1K_V1 weights; the name ends with the beginning of the SHA-256
     "resnet18": "https://download.pytorch.org/models/resnet18-f37072fd.pth",
     "resnet34": "https://download.pytorch.org/models/resnet34-b627a593.pth",
@@ -194,7 +193,6 @@ IMAGENET = { # torchvision's IMAGENET1K_V1 weights; the name ends with the begin
     "resnet101": "https://download.pytorch.org/models/resnet101-63fe2227.pth",
     "resnet152": "https://download.pytorch.org/models/resnet152-394f9c45.pth"}
 
-# %% ../nbs/06_checkpoints.ipynb #load-imagenet
 def load_imagenet(
     backbone, # that `resnet` made
     source, # a name of `IMAGENET`, or the path or URL of a file with torchvision's names
