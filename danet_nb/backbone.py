@@ -164,12 +164,16 @@ def resnet(
     stem="7x7", # or "deep": three 3x3 convolutions
     stem_width=64, # channels of the first convolution; 32 in mmsegmentation's deep stem
     width=64, # channels inside the blocks of layer 1; fewer make a thin network for experiments
+    pretrained=False, # True: torchvision's ImageNet weights, downloaded once and checked; or the path of such a file
 ): # module: `(B, 3, H, W)` -> the maps of layers 3 and 4
-    "A backbone with random weights. Raises ValueError for unknown names and options."
-    if name == "small" and (output_stride, multi_grid, stem) == (8, None, "7x7"): return SmallBackbone()
-    if name == "small": raise ValueError('"small" has one form: leave output_stride, multi_grid and stem as they are')
-    if name not in RESNETS: raise ValueError(f'no backbone "{name}": choose one of {", ".join(RESNETS)}, small')
-    return ResNet(*RESNETS[name], output_stride, multi_grid, stem, stem_width, width)
+    "A backbone, with random weights unless pretrained. Raises ValueError for unknown names and options."
+    if name not in (*RESNETS, "small"): raise ValueError(f'no backbone "{name}": choose one of {", ".join(RESNETS)}, small')
+    if name == "small" and (output_stride, multi_grid, stem) != (8, None, "7x7"):
+        raise ValueError('"small" has one form: leave output_stride, multi_grid and stem as they are')
+    model = SmallBackbone() if name == "small" else ResNet(*RESNETS[name], output_stride, multi_grid, stem, stem_width, width)
+    if not pretrained: return model
+    from danet_nb.checkpoints import load_imagenet # it stands below in the order of reading, and only those who ask need it
+    return load_imagenet(model, name if pretrained is True else pretrained)
 
 # %% ../nbs/04_backbone.ipynb #receptive-field
 def receptive_field(

@@ -36,16 +36,18 @@ class ModelConfig:
     stem:str = "7x7" # or "deep"
     stem_width:int = 64 # channels of the first convolution
     width:int = 64 # channels inside the blocks of layer 1; less makes a thin network
+    pretrained:str|None = None # ImageNet weights for the backbone: "imagenet" downloads torchvision's; or the path of such a file
     auxiliary:bool = False # a fourth classifier, on layer 3
     align_corners:bool = True # of the final resize
     dropout:float = 0.1 # probability of dropping a channel in front of the classifiers
     def build(self,
         num_classes:int, # number of classes K
+        pretrained=None, # as the setting of that name; not read from there, for who loads a checkpoint needs no ImageNet
     ): # DANet
-        "The network with fresh weights, from torch's current seed."
+        "The network with fresh weights, from torch's current seed, and the backbone's from ImageNet where asked."
         return DANet(num_classes, self.backbone, channels=self.channels, auxiliary=self.auxiliary, dropout=self.dropout,
             output_stride=self.output_stride, multi_grid=self.multi_grid, align_corners=self.align_corners,
-            stem=self.stem, stem_width=self.stem_width, width=self.width,
+            stem=self.stem, stem_width=self.stem_width, width=self.width, pretrained=pretrained == "imagenet" or pretrained,
             **ablation(self.attention, self.channel_form))
 
 # %% ../nbs/10_runs.ipynb #data-config

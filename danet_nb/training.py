@@ -226,11 +226,12 @@ def start_run(
 ): # Run
     "A new run, or the one that the folder holds, at its last checkpoint. Raises RunError for another or a damaged one."
     folder, device = Path(config.out), choose_device(config.device)
-    if not (folder/"config.json").exists(): write_config(config, dataset)
-    check_same_run(config)
+    last, known = folder/"checkpoints"/"last.pt", (folder/"config.json").exists()
+    if known: check_same_run(config)
     torch.manual_seed(seed_of(config.seed))
-    model = config.build(dataset.num_classes).to(device, memory_format=LAYOUT.get(device.type, torch.contiguous_format)).train()
-    run, last = Run(config, model, make_optimizer(model, config)), folder/"checkpoints"/"last.pt"
+    model = config.build(dataset.num_classes, None if last.exists() else config.pretrained)
+    run = Run(config, model.to(device, memory_format=LAYOUT.get(device.type, torch.contiguous_format)).train(), make_optimizer(model, config))
+    if not known: write_config(config, dataset)
     if last.exists(): run.restore(read_checkpoint(last, device))
     keep_metrics(folder, run.step)
     return run
