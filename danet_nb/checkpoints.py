@@ -11,10 +11,9 @@ import json
 import re
 from pathlib import Path
 from typing import NamedTuple
-import torch
 from huggingface_hub import hf_hub_download
 from .archives import CheckpointError, download, fitted, read_weights, rename
-from .bundles import PretrainedDANet, bundle, config_of, infer_backbone, infer_head, skeleton
+from .bundles import PretrainedDANet, config_of, infer_backbone, infer_head, skeleton
 
 # %% ../nbs/06_checkpoints.ipynb #authors-names
 AUTHORS = { # the beginning of our names -> the beginning of theirs

@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from seeded import seeded_image, seeded_state
 
 from danet_nb import checkpoints
-from danet_nb.backbone import resnet
 from danet_nb.archives import CheckpointError, download
+from danet_nb.backbone import resnet
 from danet_nb.bundles import PretrainedDANet, bundle
 from danet_nb.checkpoints import convert, fine_tune, load_danet, load_imagenet
 from danet_nb.danet import DANet, ablation
@@ -263,7 +263,7 @@ def test_imagenet_weights_of_every_depth(name, server, cache, monkeypatch):
     file = f"{name}-{hashlib.sha256((folder / 'new.pth').read_bytes()).hexdigest()[:8]}.pth"
     (folder / "new.pth").rename(folder / file)
     monkeypatch.setitem(checkpoints.IMAGENET, name, f"{address}/{file}")
-    first = load_imagenet(resnet(name, **THIN), name)
+    first = resnet(name, pretrained=True, **THIN)
     (folder / file).unlink()
     again = load_imagenet(resnet(name, **THIN), name)
     for copy in (first, again): torch.testing.assert_close(dict(copy.state_dict()), dict(source.state_dict()), rtol=0, atol=0)
@@ -271,7 +271,7 @@ def test_imagenet_weights_of_every_depth(name, server, cache, monkeypatch):
 
 def test_imagenet_weights_from_a_file_are_strict(tmp_path):
     torch.save(resnet("resnet18", **THIN).state_dict(), tmp_path / "r18.pth")
-    load_imagenet(resnet("resnet18", **THIN), tmp_path / "r18.pth")
+    resnet("resnet18", pretrained=tmp_path / "r18.pth", **THIN)
     with pytest.raises(CheckpointError, match="missing"): load_imagenet(resnet("resnet34", **THIN), tmp_path / "r18.pth")
     with pytest.raises(CheckpointError, match="conv1.0.weight"): load_imagenet(resnet("resnet18", stem="deep", **THIN), tmp_path / "r18.pth")
     with pytest.raises(CheckpointError, match="small"): load_imagenet(resnet("small"), "small")

@@ -6,8 +6,8 @@ import pytest
 import torch
 from published import CLASSES, thin
 
-from danet_nb.backbone import resnet
 from danet_nb.archives import CheckpointError
+from danet_nb.backbone import resnet
 from danet_nb.bundles import PretrainedDANet
 from danet_nb.export import export, export_onnx, run_onnx
 

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from published import foreign_state, thin, write_authors, write_mmseg
-from safetensors.torch import save_file
 
 from danet_nb.archives import CheckpointError, read_weights
 from danet_nb.checkpoints import load_danet
@@ -125,6 +124,7 @@ def test_files_taken_for_weights(name, tmp_path):
     refused(tmp_path / name, words)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_archives_of_other_kinds(tmp_path):
     write_authors(tmp_path / "inside", STATE)
     with tarfile.open(tmp_path / "a.pth.tar", "w") as tar: tar.add(tmp_path / "inside")
