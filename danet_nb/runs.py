@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from . import __version__
 from .danet import DANet, ablation
 from .datasets import open_dataset
-from .figures import colorize, to_array
+from .figures import add_legend, colorize, to_array
 from .transforms import Normalize, training_transform
 
 # %% ../nbs/10_runs.ipynb #model-config
@@ -258,16 +258,16 @@ def curves(
 # %% ../nbs/10_runs.ipynb #prediction-figure
 def prediction_figure(
     classify, # `(1, 3, H, W)` normalised image -> `(1, H, W)` class numbers
-    dataset, # `[i] -> (image, label)`, with `.palette`
-    count:int=4, # images, from the first on
+    dataset, # `[i] -> (image, label)`, with `.classes` and `.palette`
+    count:int=4, # images, spread evenly over the data set
 ): # figure
-    "Image, label and prediction, one row per image."
+    "Image, label and prediction, one row per image, with the names of the colours."
     count = min(count, len(dataset))
-    fig = Figure(figsize=(7, 2.3*count), layout="tight")
-    for i, row in enumerate(fig.subplots(count, 3, squeeze=False)):
-        image, label = dataset[i]
+    pairs = [dataset[i*len(dataset)//count] for i in range(count)]
+    fig = Figure(figsize=(7, 0.3 + sum(2.25*label.shape[0]/label.shape[1] + 0.15 for _, label in pairs)), layout="tight")
+    for row, (image, label) in zip(fig.subplots(count, 3, squeeze=False), pairs):
         pred = classify(Normalize()(image)[0][None])[0].cpu()
         pictures = to_array(image), colorize(label, dataset.palette), colorize(pred, dataset.palette)
-        for ax, picture, title in zip(row, pictures, ("image", "label", "prediction")):
-            ax.imshow(picture, interpolation="nearest"); ax.set_title(title, fontsize=9); ax.set_axis_off()
-    return fig
+        for ax, picture in zip(row, pictures): ax.imshow(picture, interpolation="nearest"); ax.set_axis_off()
+    for ax, title in zip(fig.axes, ("image", "label", "prediction")): ax.set_title(title, fontsize=9)
+    return add_legend(fig, dataset.classes, dataset.palette)

@@ -21,6 +21,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from tqdm import tqdm
+from .figures import png_bytes
 from .metrics import ConfusionMatrix, check_ids
 from .runs import (RunError, TrainConfig, append_metrics, check_same_run, choose_device, curves, keep_metrics, load_run,
     prediction_figure, read_checkpoint, save_checkpoint, write_atomically, write_config)
@@ -279,7 +280,7 @@ def finish(
     best, _ = load_run(folder, device)
     with torch.no_grad(): pictures = prediction_figure(lambda x: best(x.to(device)).argmax(1), val_set)
     for name, fig in (("curves", curves(folder)), ("predictions", pictures)):
-        write_atomically(folder/"figures"/f"{name}.png", lambda f: fig.savefig(f, format="png", dpi=100, facecolor="white"))
+        write_atomically(folder/"figures"/f"{name}.png", lambda f: f.write(png_bytes(fig, dpi=100)))
 
 # %% ../nbs/10_training.ipynb #fit
 def fit(
