@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['METAVARS', 'COMMANDS', 'EXAMPLES', 'comments_of', 'read_numbers', 'add_option', 'add_settings', 'read_settings',
            'train_command', 'evaluate_command', 'images_in', 'save_label', 'predict_file', 'describe',
-           'predict_command', 'scenes_command', 'add_parameters', 'make_parser', 'main']
+           'predict_command', 'scenes_command', 'add_parameters', 'usage', 'make_parser', 'main']
 
 # %% ../nbs/15_cli.ipynb #imports
 import inspect
 import json
 import re
-from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, BooleanOptionalAction, RawDescriptionHelpFormatter
+from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, BooleanOptionalAction, HelpFormatter, RawDescriptionHelpFormatter
 from collections import Counter
 from dataclasses import MISSING, fields, is_dataclass
 from functools import partial
@@ -37,7 +37,7 @@ def comments_of(
     "The comment behind every parameter or field, from the source."
     sources = [inspect.getsource(t) for t in getattr(thing, "__mro__", [thing]) if t is not object]
     heads = [re.split(r"^\)", source, flags=re.M)[0] for source in sources] # a function's parameters end there
-    return dict(re.findall(r"^ +\**(\w+)[^#\n]*# (.+)$", "".join(heads), flags=re.M))
+    return dict(re.findall(r"^ {4}\**(\w+)[^#\n]*# (.+)$", "".join(heads), flags=re.M))
 
 # %% ../nbs/15_cli.ipynb #read-numbers
 def read_numbers(
@@ -66,7 +66,7 @@ def add_option(
     reader = str if str in kinds else kind if kind in (int, float) else partial(read_numbers, single=int in kinds)
     metavar = next((text for k, text in METAVARS.items() if k in kinds), None)
     how = dict(action=BooleanOptionalAction) if kind is bool else dict(type=reader, metavar=metavar)
-    text = comment if default is None or kind is bool else f"{comment} [{shown}]"
+    text = comment if default is None or kind is bool else f"[{shown}] {comment}"
     parser.add_argument("--" + name.replace("_", "-"), help=text.replace("%", "%%"), default=SUPPRESS if optional else default, **how)
 
 # %% ../nbs/15_cli.ipynb #add-settings
@@ -76,8 +76,8 @@ def add_settings(
 ):
     "One option per field, grouped by the dataclass that defines it."
     comments, known = comments_of(config), {f.name: f for f in fields(config)}
-    for part in reversed([c for c in config.__mro__ if is_dataclass(c)]):
-        group = parser.add_argument_group(part.__name__, part.__doc__)
+    for part in sorted(filter(is_dataclass, config.__mro__), key=lambda c: c is config): # its own last
+        group = parser.add_argument_group(part.__doc__.split(".")[0])
         for f in [known[name] for name in part.__annotations__]:
             add_option(group, f.name, f.type, comments[f.name], None if f.default is MISSING else f.default, optional=True)
 
@@ -223,23 +223,33 @@ def add_parameters(
         elif p.default is p.empty: parser.add_argument(name, nargs="+" if kind is list else None, help=comments[name], metavar=name.upper())
         else: add_option(parser, name, kind, comments[name], p.default)
 
+# %% ../nbs/15_cli.ipynb #usage
+def usage(
+    name, # of the command
+    function, # that does it
+): # text, as in "danet evaluate RUN [options]"
+    "The command with the arguments that have to be given."
+    parameters = inspect.signature(function).parameters.values()
+    needed = [p.name.upper() for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+    return " ".join(["danet", name, *needed, "[options]"])
+
 # %% ../nbs/15_cli.ipynb #make-parser
 COMMANDS = {"train": train_command, "evaluate": evaluate_command, "predict": predict_command, "demo": demo, "scenes": scenes_command}
 EXAMPLES = """examples:
-  danet demo                                                   the comparison, on generated scenes
+  danet demo
   danet train --data camvid --root data/CamVid --out runs/camvid
   danet evaluate runs/camvid --scales 0.75,1.0,1.25 --flip
   danet predict street.jpg photos/ --run runs/camvid"""
 
 def make_parser(): # ArgumentParser
     "The parser of the command `danet`."
-    form = dict(formatter_class=partial(RawDescriptionHelpFormatter, max_help_position=28))
-    parser = ArgumentParser("danet", description="Dual attention networks for scene segmentation.", epilog=EXAMPLES, **form)
+    parser = ArgumentParser("danet", description="Dual attention networks for scene segmentation.", epilog=EXAMPLES, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, function in COMMANDS.items():
-        text, needed = inspect.getdoc(function), [f"{p.name.upper()} " for p in inspect.signature(function).parameters.values() if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
-        command = commands.add_parser(name, help=text, description=text, usage=f"danet {name} {''.join(needed)}[options]", **form)
+        text = inspect.getdoc(function)
+        command = commands.add_parser(name, help=text, description=f"{text} Defaults stand in brackets.", usage=usage(name, function),
+                                      formatter_class=partial(HelpFormatter, max_help_position=28))
         add_parameters(command, function)
     return parser
 

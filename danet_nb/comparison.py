@@ -175,6 +175,7 @@ def demo_predictions(
     "Scenes of the far world, their labels, and what each network says."
     chosen = {c.attention: c for c in configs if c.data == WORLDS["far"] and c.seed == configs[0].seed}
     dataset, models = configs[0].open("val"), [load_run(chosen[name].out, checkpoint="last")[0] for name in NETWORKS]
+    count = min(count, len(dataset))
     fig = Figure(figsize=(8.8, 2.2*count), layout="tight")
     for i, axes in enumerate(fig.subplots(count, 2 + len(models), squeeze=False)):
         image, label = dataset[i]
