@@ -95,7 +95,7 @@ def overlay(
     "Attention over the darkened image; the strongest cells are opaque, what is far below them lets the image through."
     (h, w), (H, W) = weights.shape, image.shape[-2:]
     share = (weights/max(weights.max().item(), faint/(h*w))).cpu().numpy()
-    ax.imshow(to_array(image)//3, extent=(0, W, H, 0))
+    ax.imshow(to_array(image)//2, extent=(0, W, H, 0))
     ax.imshow(share, cmap="inferno", vmin=0, vmax=1, alpha=0.9*share**0.5, extent=(0, W, H, 0), interpolation="nearest")
     if point: ax.plot((point[1] + 0.5)*W/w, (point[0] + 0.5)*H/h, "o", mfc="none", mec="white", ms=10, mew=1.8)
 

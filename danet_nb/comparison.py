@@ -223,7 +223,7 @@ def demo_attention(
 ): # figure
     "Bays under both lamps, and what the farthest boat looks at; the title has the mean lift."
     model, columns = load_run(config.out, checkpoint="last")[0], list(product(split_seeds("val", bays), LAMPS))
-    fig = Figure(figsize=(2.4*len(columns), 5.4), layout="tight")
+    fig = Figure(figsize=(2.4*len(columns), 5.8), layout="tight")
     for (seed, lamp), (above, below) in zip(columns, fig.subplots(2, len(columns)).T):
         image, label, S = lamp_map(model, seed, lamp)
         boat = far_boats(label, S.shape[:2], least=0)[0]
