@@ -229,6 +229,8 @@ def start_run(
     folder, device = Path(config.out), choose_device(config.device)
     last, known = folder/"checkpoints"/"last.pt", (folder/"config.json").exists()
     if known: check_same_run(config)
+    if len(config.class_weights or dataset.classes) != dataset.num_classes:
+        raise ValueError(f"class_weights has {len(config.class_weights)} numbers; give one for each of the {dataset.num_classes} classes")
     torch.manual_seed(seed_of(config.seed))
     model = config.build(dataset.num_classes, None if last.exists() else config.pretrained)
     run = Run(config, model.to(device, memory_format=LAYOUT.get(device.type, torch.contiguous_format)).train(), make_optimizer(model, config))
@@ -248,7 +250,7 @@ def update(
     torch.manual_seed(seed_of(config.seed, STEP, run.step))
     set_rate(run.optimizer, poly(run.step, config.steps, config.power))
     image = image.to(device, non_blocking=True, memory_format=LAYOUT.get(device.type, torch.contiguous_format))
-    class_weights = None if config.class_weights is None else torch.tensor(config.class_weights, device=device)
+    class_weights = None if config.class_weights is None else torch.tensor(config.class_weights, dtype=torch.float32, device=device)
     weights = dict(zip(LOSS_WEIGHTS, config.loss_weights))
     losses = train_step(run.model, run.optimizer, image, label.to(device, non_blocking=True), weights, class_weights, config.amp)
     run.step += 1
