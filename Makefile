@@ -33,9 +33,10 @@ notebooks: $(VENV)/installed ## execute the notebooks in place, clean them, writ
 	$(BIN)/nbdev_export
 
 readme: $(VENV)/installed ## write README.md from nbs/index.ipynb
-	$(BIN)/jupyter nbconvert --to markdown --output-dir . --output README nbs/index.ipynb \
-	  --RegexRemovePreprocessor.patterns='^#\| hide'
-	sed -i -E 's#\]\(\.\./#](#g; s#\]\(([a-z0-9_]+\.ipynb)#](nbs/\1#g' README.md
+	$(BIN)/jupyter nbconvert --to markdown --stdout nbs/index.ipynb --RegexRemovePreprocessor.patterns='^#\| hide' \
+	  --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_input_tags=remove-input \
+	  | sed -E 's#\]\(\.\./#](#g; s#\]\(([a-z0-9_]+\.ipynb)#](nbs/\1#g' | cat -s \
+	  | awk '/^```$$/ {fences++; if (fences % 2) {print "```python"; next}} {print}' > README.md
 
 hooks: $(VENV)/installed ## install nbdev's git hooks (clean notebooks, readable merges)
 	$(BIN)/nbdev_install_hooks
