@@ -132,7 +132,7 @@ def test_archives_of_other_kinds(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive: archive.write(tmp_path / "inside", "DANet101.pth.tar")
     refused(tmp_path / "a.zip", "cannot be read")
     torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)), tmp_path / "script.pt")
-    refused(tmp_path / "script.pt", "TorchScript|cannot be read")
+    refused(tmp_path / "script.pt", "TorchScript|cannot be read|would unpack") # which, depends on how well its code packs
 
 
 def test_archive_that_unpacks_to_more_than_its_size(tmp_path):
