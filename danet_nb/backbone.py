@@ -168,8 +168,8 @@ def resnet(
 ): # module: `(B, 3, H, W)` -> the maps of layers 3 and 4
     "A backbone, with random weights unless pretrained. Raises ValueError for unknown names and options."
     if name not in (*RESNETS, "small"): raise ValueError(f'no backbone "{name}": choose one of {", ".join(RESNETS)}, small')
-    if name == "small" and (output_stride, multi_grid, stem) != (8, None, "7x7"):
-        raise ValueError('"small" has one form: leave output_stride, multi_grid and stem as they are')
+    if name == "small" and (output_stride, multi_grid, stem, stem_width, width) != (8, None, "7x7", 64, 64):
+        raise ValueError('"small" has one form: leave output_stride, multi_grid, stem, stem_width and width as they are')
     model = SmallBackbone() if name == "small" else ResNet(*RESNETS[name], output_stride, multi_grid, stem, stem_width, width)
     if not pretrained: return model
     from danet_nb.checkpoints import load_imagenet # it stands below in the order of reading, and only those who ask need it

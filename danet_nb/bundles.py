@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['rows', 'infer_backbone', 'infer_head', 'NoDraws', 'multi_grid_of', 'Bundled', 'PretrainedDANet', 'config_of',
-           'bundle', 'skeleton', 'table', 'class_table', 'card_text']
+           'bundle', 'transfer', 'unseen', 'skeleton', 'table', 'class_table', 'card_text']
 
 # %% ../nbs/06_bundles.ipynb #imports
 import json
@@ -151,6 +151,27 @@ def bundle(
     new = PretrainedDANet(**{**config_of(model), **about})
     new.load_state_dict(model.state_dict())
     return new.train(model.training)
+
+# %% ../nbs/06_bundles.ipynb #transfer
+def transfer(
+    model, # DANet to fill
+    source, # DANet to take from
+    classifiers=False, # take them too
+): # names of the tensors kept, and of those that start anew
+    "Copy every tensor that is there in the same shape."
+    own, old = model.state_dict(), source.state_dict()
+    kept = [k for k in own if k in old and old[k].shape == own[k].shape and (classifiers or not k.startswith("head.classifiers."))]
+    model.load_state_dict({**own, **{k: old[k] for k in kept}})
+    return kept, [k for k in own if k not in kept]
+
+# %% ../nbs/06_bundles.ipynb #unseen
+def unseen(
+    model, # DANet
+): # {setting: value}
+    "What changes the outputs and shows in no shape."
+    return {"multi_grid": [m.dilation[0] for m in model.backbone.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)],
+            "output_stride": model.backbone.output_stride, "align_corners": model.align_corners,
+            "channel_form": getattr(model.head.channel_attention, "form", None)}
 
 # %% ../nbs/06_bundles.ipynb #skeleton
 def skeleton(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['AUTHORS', 'MMSEG', 'FAMILIES', 'TOLD', 'IMAGENET', 'inferred', 'recognise', 'section', 'published', 'about',
-           'own_config', 'locate', 'load_danet', 'convert', 'FineTune', 'fine_tune', 'load_imagenet']
+           'own_config', 'locate', 'load_danet', 'convert', 'FineTune', 'fine_tune', 'start_from', 'load_imagenet']
 
 # %% ../nbs/06_checkpoints.ipynb #imports
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 from huggingface_hub import hf_hub_download
 from .archives import CheckpointError, download, fitted, read_weights, rename
-from .bundles import PretrainedDANet, config_of, infer_backbone, infer_head, skeleton
+from .bundles import PretrainedDANet, config_of, infer_backbone, infer_head, skeleton, transfer, unseen
 
 # %% ../nbs/06_checkpoints.ipynb #authors-names
 AUTHORS = { # the beginning of our names -> the beginning of theirs
@@ -161,14 +161,13 @@ def convert(
     load_danet(source, **told).save_pretrained(folder)
     return Path(folder)
 
-# %% ../nbs/06_checkpoints.ipynb #fine-tune-result
+# %% ../nbs/06_checkpoints.ipynb #fine-tune
 class FineTune(NamedTuple):
     "A network for other classes, and where its tensors come from."
     model: PretrainedDANet # in training mode
     kept: list # names of the tensors that were taken over
     new: list # names of the tensors that start afresh
 
-# %% ../nbs/06_checkpoints.ipynb #fine-tune
 def fine_tune(
     model, # DANet to start from
     num_classes, # of the new task
@@ -178,11 +177,24 @@ def fine_tune(
 ): # FineTune
     "The same network with fresh classifiers for other classes; everything else is kept."
     config = {**config_of(model), "num_classes": num_classes, "classes": classes, "palette": palette, "metrics": None, "run": None}
-    new, old = PretrainedDANet(**{**config, **changes}), model.state_dict()
-    own = new.state_dict()
-    kept = [k for k in own if k in old and old[k].shape == own[k].shape and not k.startswith("head.classifiers.")]
-    new.load_state_dict({**own, **{k: old[k] for k in kept}})
-    return FineTune(new.train(), kept, [k for k in own if k not in kept])
+    new = PretrainedDANet(**{**config, **changes}).train()
+    return FineTune(new, *transfer(new, model))
+
+# %% ../nbs/06_checkpoints.ipynb #start-from
+def start_from(
+    model, # DANet to fill
+    source, # weights to start from, as for `load_danet`
+    classes, # names of the model's classes; the classifiers are kept where they are the same
+): # names of the tensors kept, and of those that start anew
+    "Fill a network from published or saved weights. Raises CheckpointError where the two are not alike."
+    other = load_danet(source)
+    theirs, ours = unseen(other), unseen(model)
+    unlike = [f"{k} is {theirs[k]} there and {ours[k]} here" for k in ours if theirs[k] != ours[k]]
+    kept, new = transfer(model, other, list(classes) == list(other.config["classes"] or []))
+    unlike += [f"{k} has another shape" for k in new if not k.startswith(("head.classifiers.", "head.auxiliary_in."))][:4]
+    if unlike: raise CheckpointError(f"{source} holds another network: {'; '.join(unlike)}. "
+                                     "Give the run the settings of the file, or tell the file its own with `danet convert`")
+    return kept, new
 
 # %% ../nbs/06_checkpoints.ipynb #load-imagenet
 IMAGENET = { # torchvision's IMAGENET1K_V1 weights; the name ends with the beginning of the SHA-256

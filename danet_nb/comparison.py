@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 from .attention_maps import lift, overlay, record_attention, region_positions
 from .evaluation import predict
-from .figures import add_legend, colorize, to_array
+from .figures import add_legend, colorize, png_bytes, to_array
 from .runs import RunError, TrainConfig, load_run, read_metrics, write_atomically
 from .scenes import CLASSES, FAR_CLASSES, LAMPS, PALETTE, WORLDS, scene, split_seeds, write_scenes
 from .training import train
@@ -97,11 +97,13 @@ def final_iou(
     config, # TrainConfig of a finished run
     classes=None, # class numbers; all that occur where it is None
 ): # mean IoU of these classes after the last step
-    "The run's verdict. Raises ValueError where it was never validated."
+    "The run's verdict. Raises ValueError where it was never validated, or where none of the classes occurs."
     scored = [row for row in read_metrics(config.out) if "iou" in row]
     if not scored: raise ValueError(f"{config.out} holds no validation: train it to the end first")
     iou = scored[-1]["iou"]
-    return mean(iou[k] for k in (range(len(iou)) if classes is None else classes) if iou[k] is not None)
+    found = [iou[k] for k in (range(len(iou)) if classes is None else classes) if iou[k] is not None]
+    if not found: raise ValueError(f"{config.out}: none of these classes is in the labels or predictions of its last validation")
+    return mean(found)
 
 # %% ../nbs/14_comparison.ipynb #spread
 def spread(
@@ -150,7 +152,7 @@ def demo_curves(
     panels = dict(zip(WORLDS.values(), fig.subplots(1, len(WORLDS), sharex=True, sharey=True)))
     for c in configs:
         scored = [r for r in read_metrics(c.out) if "iou" in r]
-        y = [mean(r["iou"][k] or 0.0 for k in FAR_CLASSES) for r in scored]
+        y = [mean([r["iou"][k] for k in FAR_CLASSES if r["iou"][k] is not None] or [float("nan")]) for r in scored]
         marker, color = styles[c.attention][:-2], styles[c.attention][-2:]
         label = NETWORKS[c.attention] if c.seed == configs[0].seed else None
         panels[c.data].plot([r["step"] for r in scored], y, marker, color=color, ms=4, lw=1.2, alpha=0.8, label=label)
@@ -247,7 +249,7 @@ def write_report(
     write_atomically(folder/"table.md", lambda f: f.write((table + "\n").encode()))
     paths = [folder/"figures"/f"{name}.png" for name in figures]
     for path, fig in zip(paths, figures.values()):
-        write_atomically(path, lambda f: fig.savefig(f, format="png", dpi=110, facecolor="white", bbox_inches="tight"))
+        write_atomically(path, lambda f: f.write(png_bytes(fig, dpi=110)))
     return paths
 
 # %% ../nbs/14_comparison.ipynb #demo

@@ -12,6 +12,7 @@ __all__ = ['OPTIMIZERS', 'POSITIVE', 'FREE', 'ModelConfig', 'DataConfig', 'check
 import json
 import os
 from dataclasses import asdict, dataclass
+from math import isfinite
 from pathlib import Path
 from zipfile import ZipFile
 import numpy as np
@@ -37,6 +38,7 @@ class ModelConfig:
     stem_width:int = 64 # channels of the first convolution
     width:int = 64 # channels inside the blocks of layer 1; less makes a thin network
     pretrained:str|None = None # ImageNet weights for the backbone: "imagenet" downloads torchvision's; or the path of such a file
+    start_from:str|None = None # DANet weights to fine-tune: a file, folder, URL or hub name; other classes get fresh classifiers
     auxiliary:bool = False # a fourth classifier, on layer 3
     align_corners:bool = True # of the final resize
     dropout:float = 0.1 # probability of dropping a channel in front of the classifiers
@@ -84,9 +86,15 @@ def check_config(
     "Raises ValueError that names the field and what it may be."
     for name in POSITIVE:
         if not getattr(config, name) > 0: raise ValueError(f"{name} is {getattr(config, name)}; it has to be above 0")
+        if name != "learning_rate" and getattr(config, name) % 1: raise ValueError(f"{name} is {getattr(config, name)}; it has to be a whole number")
     if config.seed < 0: raise ValueError(f"seed is {config.seed}; it has to be 0 or more")
+    low, high = config.scale
+    if not 0 < low <= high: raise ValueError(f"scale is {low},{high}; give the smallest factor, above 0, and then the largest")
+    if config.channels is not None and config.channels < 1: raise ValueError(f"channels is {config.channels}; it has to be 1 or more, or None")
+    if not config.power >= 0: raise ValueError(f"power is {config.power}; it has to be 0 or more")
     if config.optimizer not in OPTIMIZERS: raise ValueError(f'optimizer is "{config.optimizer}"; choose one of {", ".join(OPTIMIZERS)}')
     if len(config.loss_weights) != 4: raise ValueError(f"loss_weights has {len(config.loss_weights)} numbers; give four: fused, position, channel, auxiliary")
+    if not all(isfinite(w) and w >= 0 for w in config.loss_weights): raise ValueError(f"loss_weights are {config.loss_weights}; each has to be 0 or more")
     ablation(config.attention, config.channel_form)
 
 # %% ../nbs/10_runs.ipynb #train-config

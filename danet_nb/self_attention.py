@@ -148,7 +148,9 @@ def attend(
     "softmax(scale·qkᵀ)v, exact and differentiable, memory linear in N. Raises ValueError on shapes or a method that make no sense."
     check_shapes(q, k, v)
     if method == "auto": method = choose_method(q, k, v, budget)
-    if method == "sdpa": return F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None], scale=scale)[:, 0].to(v.dtype)
+    if method == "sdpa":
+        if q.is_cuda: q, k, v = (t.contiguous() for t in (q, k, v)) # fused kernels want the width last in memory
+        return F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None], scale=scale)[:, 0].to(v.dtype)
     if method not in ("stream", "full"): raise ValueError(f"method={method!r}: choose 'auto', 'stream', 'full' or 'sdpa'")
     with torch.autocast(q.device.type, enabled=False):
         q, k, wide = widen(q)*scale, widen(k), widen(v)

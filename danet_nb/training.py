@@ -21,6 +21,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from tqdm import tqdm
+from .checkpoints import start_from
 from .figures import png_bytes
 from .metrics import ConfusionMatrix, check_ids
 from .runs import (RunError, TrainConfig, append_metrics, check_same_run, choose_device, curves, keep_metrics, load_run,
@@ -232,10 +233,14 @@ def start_run(
     if len(config.class_weights or dataset.classes) != dataset.num_classes:
         raise ValueError(f"class_weights has {len(config.class_weights)} numbers; give one for each of the {dataset.num_classes} classes")
     torch.manual_seed(seed_of(config.seed))
-    model = config.build(dataset.num_classes, None if last.exists() else config.pretrained)
+    fresh = not last.exists()
+    model = config.build(dataset.num_classes, config.pretrained if fresh else None)
+    if fresh and config.start_from:
+        kept, new = start_from(model, config.start_from, dataset.classes)
+        write_atomically(folder/"start_from.json", lambda f: f.write(json.dumps(dict(kept=kept, new=new), indent=1).encode()))
     run = Run(config, model.to(device, memory_format=LAYOUT.get(device.type, torch.contiguous_format)).train(), make_optimizer(model, config))
     if not known: write_config(config, dataset)
-    if last.exists(): run.restore(read_checkpoint(last, device))
+    if not fresh: run.restore(read_checkpoint(last, device))
     keep_metrics(folder, run.step)
     return run
 
