@@ -22,7 +22,7 @@ from .evaluation import evaluate, predict
 from .export import export
 from .figures import colorize, to_array
 from .metrics import score_table
-from .runs import TrainConfig, choose_device, load_run, read_run, write_atomically
+from .runs import TrainConfig, check_classes, choose_device, load_run, read_run, write_atomically
 from .training import train
 from .transforms import Normalize
 
@@ -32,7 +32,7 @@ def read_settings(
 ): # `{setting: value}`
     "The settings of a file. Raises ValueError for what is no JSON object and for settings that do not exist."
     if path is None: return {}
-    try: found = json.loads(Path(path).read_text(encoding="utf-8"))
+    try: found = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except ValueError as error: raise ValueError(f"{path}: no JSON ({error})") from error
     if not isinstance(found, dict): raise ValueError(f'{path}: no JSON object; write {{"setting": value, ...}}')
     found = found.get("config", found)
@@ -46,9 +46,7 @@ def train_command(
     **typed:TrainConfig, # settings given as options
 ):
     "Train a run, or go on training it."
-    try: settings = TrainConfig(**{**read_settings(config), **typed})
-    except TypeError as error: raise ValueError(f"{config}: a setting has a value of the wrong kind ({error})") from error
-    out = train(settings)
+    out = train(TrainConfig(**{**read_settings(config), **typed}))
     summary = json.loads((out/"summary.json").read_text())
     print(f"{out}: best validation mIoU {summary['best_mean_iou']:.4f} after {summary['steps']} steps, {summary['seconds']:.0f} s on {summary['device']}")
 
@@ -68,12 +66,14 @@ def evaluate_command(
     "Score a run on a split of its data set, and keep the scores in its folder."
     model, config = load_run(run, choose_device(device), checkpoint)
     dataset = open_dataset(config.data, root=root or config.root, split=split, count=count)
+    check_classes(run, dataset)
     counts = evaluate(model, dataset, window=window, scales=scales, flip=flip, progress=progress)
     asked = dict(split=split, images=len(dataset), window=window, scales=scales, flip=flip, checkpoint=checkpoint)
     iou = {name: None if v != v else v for name, v in zip(dataset.classes, counts.iou().tolist())}
     path, text = Path(run)/f"evaluation_{split}.json", json.dumps({**asked, **counts.scores(), "iou": iou}, indent=1)
+    print(score_table(counts, dataset.classes)) # first: a full disk should not cost the numbers
     write_atomically(path, lambda f: f.write(text.encode()))
-    print(f"{score_table(counts, dataset.classes)}\n{len(dataset)} images; the numbers are in {path}")
+    print(f"{len(dataset)} images; the numbers are in {path}")
 
 # %% ../nbs/15_commands.ipynb #images-in
 def images_in(

@@ -76,6 +76,6 @@ def add_legend(
 ): # the same figure
     "Name the colours of `palette` below `fig`."
     from matplotlib.patches import Patch
-    patches = [Patch(facecolor=np.array(color)/255, edgecolor="grey", label=name) for name, color in zip(classes, palette, strict=True)]
+    patches = [Patch(facecolor=np.array(color)/255, edgecolor="grey", label=str(name).replace("$", r"\$")) for name, color in zip(classes, palette, strict=True)]
     fig.legend(handles=patches, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=columns, frameon=False, fontsize=8)
     return fig

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from .checkpoints import start_from
 from .figures import png_bytes
 from .metrics import ConfusionMatrix, check_ids
-from .runs import (RunError, TrainConfig, append_metrics, check_same_run, choose_device, curves, keep_metrics, load_run,
+from .runs import (RunError, TrainConfig, append_metrics, check_classes, check_same_run, choose_device, curves, keep_metrics, load_run,
     prediction_figure, read_checkpoint, save_checkpoint, write_atomically, write_config)
 from .transforms import Normalize
 
@@ -228,18 +228,20 @@ def start_run(
 ): # Run
     "A new run, or the one that the folder holds, at its last checkpoint. Raises RunError for another or a damaged one."
     folder, device = Path(config.out), choose_device(config.device)
-    last, known = folder/"checkpoints"/"last.pt", (folder/"config.json").exists()
-    if known: check_same_run(config)
+    last = folder/"checkpoints"/"last.pt"
+    fresh = not last.exists()
+    if not fresh:
+        check_same_run(config)
+        check_classes(folder, dataset)
     if len(config.class_weights or dataset.classes) != dataset.num_classes:
         raise ValueError(f"class_weights has {len(config.class_weights)} numbers; give one for each of the {dataset.num_classes} classes")
     torch.manual_seed(seed_of(config.seed))
-    fresh = not last.exists()
     model = config.build(dataset.num_classes, config.pretrained if fresh else None)
     if fresh and config.start_from:
         kept, new = start_from(model, config.start_from, dataset.classes)
         write_atomically(folder/"start_from.json", lambda f: f.write(json.dumps(dict(kept=kept, new=new), indent=1).encode()))
     run = Run(config, model.to(device, memory_format=LAYOUT.get(device.type, torch.contiguous_format)).train(), make_optimizer(model, config))
-    if not known: write_config(config, dataset)
+    if fresh: write_config(config, dataset)
     if not fresh: run.restore(read_checkpoint(last, device))
     keep_metrics(folder, run.step)
     return run
@@ -298,10 +300,11 @@ def fit(
     "Train from `run.step` to the end, with a bar that shows the time left."
     config, clock, gpu = run.config, perf_counter(), next(run.model.parameters()).is_cuda
     samples = Samples(train_set, config.transform(), config.seed)
-    due = lambda every: run.step % every == 0 or run.step == config.steps
+    due, labelled = (lambda every: run.step % every == 0 or run.step == config.steps), False
     with tqdm(total=config.steps, initial=run.step, desc="training", unit="step", disable=not config.progress) as bar:
         for image, label in batches(samples, config.batch_size, run.step, config.steps, config.workers, pin=gpu):
-            losses = update(run, image, label)
+            losses, labelled = update(run, image, label), labelled or bool((label != 255).any())
+            if not labelled and run.step*config.batch_size >= len(train_set): raise ValueError(f"{config.data}: all {len(train_set)} training labels are void; look at them and at what is ignored")
             if due(config.log_every):
                 row = {name: value.item() for name, value in losses.items()}
                 append_metrics(config.out, step=run.step, lr=run.optimizer.param_groups[0]["lr"], **row)

@@ -104,12 +104,12 @@ def test_wrong_input_ends_in_one_sentence(run, tmp_path):
     (tmp_path / "no.json").write_text("{")
     image = picture(tmp_path / "x.png")
     out = ["--out", tmp_path / "none", "--device", "cpu"]
-    for words, part in {("evaluate", tmp_path): "holds no run", ("evaluate", run, "--split", "tset"): "no split", ("evaluate", run, "--checkpoint", "first"): "first.pt",
+    for words, part in {("evaluate", tmp_path): "holds no run", ("evaluate", run, "--split", "tset"): "no split", ("evaluate", run, "--checkpoint", "first"): 'choose "best" or "last"',
             ("evaluate", run, "--scales", "0"): "above 0", ("predict", image, "--run", tmp_path): "holds no run", ("predict", tmp_path / "empty", "--run", run): "no images",
             ("train", "--data", "camvid", *out): "root", ("train", "--data", "camvid", "--root", tmp_path / "x", *out): "no such folder", ("train", "--data", "scene", *out): "did you mean",
-            ("train", "--attention", "dual", *out): "choose one of", ("train", "--steps", "0", *out): "above 0", ("train", "--config", tmp_path / "nowhere.json"): "nowhere.json",
+            ("train", "--attention", "dual", *out): "choose one of", ("train", "--steps", "0", *out): "1 or more", ("train", "--config", tmp_path / "nowhere.json"): "nowhere.json",
             ("train", "--config", tmp_path / "typo.json"): "no such settings: step;", ("train", "--config", tmp_path / "list.json"): "no JSON object",
-            ("train", "--config", tmp_path / "kind.json"): "wrong kind", ("train", "--config", tmp_path / "no.json"): "no JSON"}.items():
+            ("train", "--config", tmp_path / "kind.json"): "has to be", ("train", "--config", tmp_path / "no.json"): "no JSON"}.items():
         assert part in complaint(*words)
     assert not (tmp_path / "none").exists()
 
