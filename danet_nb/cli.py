@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['METAVARS', 'COMMANDS', 'EXAMPLES', 'comments_of', 'read_numbers', 'add_option', 'add_settings', 'add_parameters',
-           'usage', 'make_parser', 'main']
+           'usage', 'make_parser', 'last_words', 'main']
 
 # %% ../nbs/16_cli.ipynb #imports
 import inspect
@@ -114,6 +114,14 @@ def make_parser(): # ArgumentParser
         add_parameters(command, function)
     return parser
 
+# %% ../nbs/16_cli.ipynb #last-words
+def last_words(
+    error, # an exception
+): # text
+    "What went wrong, without the traceback that a loading process puts in front of it."
+    text = str(error)
+    return text.rsplit("Error: ", 1)[-1].strip() if text.startswith("Caught ") else text
+
 # %% ../nbs/16_cli.ipynb #main
 def main(
     argv=None, # list of words; those of the command line where it is None
@@ -122,6 +130,6 @@ def main(
     typed = vars(make_parser().parse_args(argv))
     name = typed.pop("command")
     try: COMMANDS[name](**typed)
-    except (ValueError, OSError, RunError) as error: raise SystemExit(f"danet {name}: {error}") from error
+    except (ValueError, OSError, RunError) as error: raise SystemExit(f"danet {name}: {last_words(error)}") from error
     except ImportError as error: raise SystemExit(f"danet {name}: {error}; pip install 'danet_nb[export]' brings what exporting needs") from error
     except KeyboardInterrupt: raise SystemExit(f"danet {name}: stopped; a run goes on where it was with the same command") from None

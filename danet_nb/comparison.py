@@ -43,8 +43,12 @@ def write_worlds(
     val:int=60, # scenes for validation, in each world
     size:int=96, # pixels per side
 ): # Path of the folder
-    "Write generated scenes of both worlds as files, in the layout that `--data scenes` reads."
-    for (world, name), (split, count) in product(WORLDS.items(), {"train": train, "val": val}.items()):
+    "Write generated scenes of both worlds as files, in the layout that `--data scenes` reads. Raises ValueError for a folder in use."
+    parts = list(product(WORLDS.items(), {"train": train, "val": val}.items()))
+    for (_, name), (split, count) in parts: # before anything is written
+        if count < 1: raise ValueError(f"{split} is {count}; it has to be 1 or more")
+        if (Path(root)/name/split).exists(): raise ValueError(f"{Path(root)/name/split} is there already: choose another folder, or delete it")
+    for (world, name), (split, count) in parts:
         write_scenes(Path(root)/name/split, split_seeds(split, count), size, world)
     return Path(root)
 
@@ -263,6 +267,8 @@ def demo(
     **changes, # other settings of `TrainConfig`
 ):
     "Train plain and dual-attention networks on generated scenes; print a table and draw what they see."
+    for name, value in dict(seeds=seeds, steps=steps, processes=processes).items():
+        if value < 1: raise ValueError(f"{name} is {value}; it has to be 1 or more")
     configs = demo_configs(out, demo_data(root, out), range(seeds), steps, **changes)
     train_all(configs, processes, progress)
     rows, attentive = demo_rows(configs), next(c for c in configs if c.attention == "both")

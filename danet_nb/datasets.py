@@ -102,9 +102,12 @@ def label_array(
     if re.search(r"'(L;|1;I)", picture.info["stored"]):
         raise ValueError("its grey values are stretched or inverted on reading; save the numbers as 8-bit grey or palette PNG")
     if picture.mode == "RGB" and colors: return ids_from_colors(np.asarray(picture), colors)
+    if picture.mode == "P" and colors: # a tool may have packed a label painted in colours: then the colours count, not their places
+        try: return ids_from_colors(np.asarray(picture.convert("RGB")), colors)
+        except ValueError: pass # colours that are only for show: the numbers count
     if picture.mode not in ("L", "P", "1", "I") and not picture.mode.startswith("I;16"):
         raise ValueError(f"mode {picture.mode} holds colours or decimals, not class numbers; if its channels are equal keep one, "
-                         "if each class has a colour pass colors={(r, g, b): class} or name the colours in classes.json")
+                         "if each class has a colour name the colours in classes.json, or pass colors={(r, g, b): class}")
     return np.array(picture).astype(np.int64)
 
 # %% ../nbs/07_datasets.ipynb #load-label
@@ -124,7 +127,7 @@ def load_label(
     if len(numbers):
         found = ", ".join(f"{n} ({c} px)" for n, c in zip(numbers.tolist()[:8], counts))
         raise DataError(f"{path}: label {found} outside the {num_classes} classes (0 to {num_classes-1}); is it the ignore_index "
-                        f"of these labels? Then pass remap={{{numbers[0]}: 255}}; otherwise check the list of classes")
+                        f"of these labels? Then name it 'void' in classes.txt, or pass remap={{{numbers[0]}: 255}}; otherwise check the list of classes")
     return torch.from_numpy(label)
 
 # %% ../nbs/07_datasets.ipynb #list-pictures
@@ -272,7 +275,7 @@ def read_classes(
     file = next((f for f in (Path(root)/"classes.json", Path(root)/"classes.txt") if f.is_file()), None)
     if file is None: raise DataError(f"{root}: no classes.json or classes.txt; write one class name per line, the first for number 0")
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig") # Windows editors put a mark in front
         names = json.loads(text) if file.suffix == ".json" else [line.strip() for line in text.splitlines() if line.strip()]
         found = {str(n): tuple(bytes(list(names[n]))) if isinstance(names, dict) else None for n in names}
     except (ValueError, TypeError) as error:
@@ -324,6 +327,7 @@ def open_dataset(
     if name not in DATASETS:
         near = difflib.get_close_matches(name, DATASETS, 1, 0.5)
         raise DataError(f"no data set {name!r}{f'; did you mean {near[0]!r}?' if near else ''}; there are {', '.join(DATASETS)}")
+    if (count := options.get("count")) is not None and count < 1: raise DataError(f"count is {count}; it has to be 1 or more, or None for all")
     return DATASETS[name](root, split, **options)
 
 # %% ../nbs/07_datasets.ipynb #class-counts

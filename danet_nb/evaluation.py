@@ -55,7 +55,8 @@ def slide(
     "The mean vote of all windows that see a pixel, one window in memory at a time. A window larger than the image shrinks to it."
     if window is None: return classify(x)
     sides = window if isinstance(window, (tuple, list)) else (window, window)
-    if min(sides) < 1: raise ValueError(f"window is {window}; its sides have to be 1 pixel or more")
+    if len(sides) != 2 or any(type(side) is not int or side < 1 for side in sides):
+        raise ValueError(f"window is {window}; give one side or height and width, whole numbers from 1 pixel on")
     (b, _, H, W), (h, w) = x.shape, map(min, sides, x.shape[-2:])
     total, seen = None, x.new_zeros(1, 1, H, W)
     for r in window_starts(H, h):
@@ -85,7 +86,7 @@ def predict(
 ): # `(B, K, H, W)` probabilities, float32, on the model's device
     "Class probabilities of every pixel. The model may be in either mode and stays in it. Raises ValueError for impossible settings."
     x = (image if image.ndim == 4 else image[None]).to(next(model.parameters(), image).device)
-    if not scales or min(scales) <= 0: raise ValueError(f"scales are {scales}; give one or more numbers above 0")
+    if not scales or not all(0 < scale < 100 for scale in scales): raise ValueError(f"scales are {scales}; give one or more numbers above 0 (and below 100)")
     size, total = x.shape[-2:], 0
     with eval_mode(model), torch.autocast(x.device.type, torch.bfloat16, enabled=amp):
         for scale in scales:

@@ -332,3 +332,25 @@ def test_batch_of_void():
     loss = cross_entropy(logits, torch.full((2, 4, 4), 255))
     loss.backward()
     assert loss == 0 and (logits.grad == 0).all()
+
+
+def test_byte_order_mark_in_the_list_of_classes(tmp_path):
+    "Windows editors put a mark in front; `void` has to stay void."
+    for part in ("images", "labels"):
+        (tmp_path / "train" / part).mkdir(parents=True)
+        Image.fromarray(np.zeros((8, 8) + (3,) * (part == "images"), np.uint8)).save(tmp_path / "train" / part / "a.png")
+    (tmp_path / "classes.txt").write_text("void\nsea\nsky", encoding="utf-8-sig")
+    dataset = open_dataset("folder", tmp_path)
+    assert dataset.classes == ("sea", "sky") and (dataset[0][1] == 255).all()
+    with pytest.raises(DataError, match="count is 0"): open_dataset("folder", tmp_path, count=0)
+    with pytest.raises(DataError, match="count is -1"): open_dataset("folder", tmp_path, count=-1)
+
+
+def test_painted_label_that_a_tool_packed_into_a_palette(tmp_path):
+    "The colours say which class it is; the places in the palette are the tool's own."
+    picture = Image.fromarray(np.array([[1, 2]], np.uint8))
+    picture.putpalette([9, 9, 9, 255, 0, 0, 0, 255, 0])
+    picture.save(tmp_path / "a.png")
+    colors = {(255, 0, 0): 0, (0, 255, 0): 1}
+    assert load_label(tmp_path / "a.png", 3, colors=colors).tolist() == [[0, 1]]
+    assert load_label(tmp_path / "a.png", 3, colors={(7, 7, 7): 0}).tolist() == [[1, 2]]

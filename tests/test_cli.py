@@ -147,3 +147,30 @@ def test_help_names_every_option(capsys):
     for name in COMMANDS:
         with pytest.raises(SystemExit) as end: danet(name, "--help")
         assert end.value.code == 0 and capsys.readouterr().out.startswith(f"usage: danet {name} ")
+
+
+def own_data(root, classes):
+    "Two images with labels of class 0 and 1, in the layout of one's own data."
+    for split in ("train", "val"):
+        for part in ("images", "labels"): (root / split / part).mkdir(parents=True)
+        for name in "ab":
+            picture(root / split / "images" / f"{name}.png", (24, 24))
+            Image.fromarray(np.eye(24, dtype=np.uint8)).save(root / split / "labels" / f"{name}.png")
+    (root / "classes.txt").write_text("\n".join(classes), encoding="utf-8")
+    return root
+
+
+def test_a_run_is_not_scored_on_other_classes(tmp_path):
+    "The same classes in another order would give each IoU to the wrong name."
+    data, other = own_data(tmp_path / "data", ["earth", "water"]), own_data(tmp_path / "other", ["water", "earth"])
+    words = ["train", "--data", "folder", "--root", data, "--out", tmp_path / "run", "--steps", 2, *TINY]
+    danet(*words)
+    assert "was trained on the classes earth, water" in complaint("evaluate", tmp_path / "run", "--root", other)
+    assert "was trained on the classes earth, water" in complaint(*words, "--root", other)
+
+
+def test_a_bad_file_found_by_a_loading_process_is_named_in_one_sentence(tmp_path):
+    data = own_data(tmp_path / "data", ["earth", "water"])
+    (data / "train/images/a.png").write_bytes(b"no image")
+    words = complaint("train", "--data", "folder", "--root", data, "--out", tmp_path / "run", "--steps", 2, *TINY, "--workers", 2)
+    assert "a.png" in words and "Traceback" not in words
