@@ -76,6 +76,16 @@ class DataConfig:
         "Random scale, crop, flip and colour, then normalisation."
         return training_transform(self.crop_size, scale=self.scale, flip=self.flip, jitter=self.jitter)
 
+# %% ../nbs/10_runs.ipynb #is-a
+def is_a(
+    value, # of a setting
+    kind, # type of its field, or a union of types
+): # bool
+    "Whether a value is of a field's type; whole numbers are numbers too, True is none."
+    kinds = {kind, *get_args(kind)} | ({int} if kind is float else set())
+    if isinstance(value, tuple): return tuple in kinds and all(type(v) in (int, float) for v in value)
+    return type(value) in kinds
+
 # %% ../nbs/10_runs.ipynb #check-config
 OPTIMIZERS = ("sgd", "adamw")
 RANGES = {**dict.fromkeys(("steps", "batch_size", "crop_size", "log_every", "evaluate_every", "checkpoint_every", "channels", "width",
@@ -83,11 +93,6 @@ RANGES = {**dict.fromkeys(("steps", "batch_size", "crop_size", "log_every", "eva
           **dict.fromkeys(("momentum", "dropout", "flip", "jitter"), (0, 1)), **dict.fromkeys(("learning_rate", "scale"), (1e-9, 1e38)),
           **dict.fromkeys(("seed", "workers", "head_factor", "weight_decay", "power", "loss_weights", "class_weights"), (0, 1e9))}
 LENGTHS = {"scale": 2, "loss_weights": 4}
-
-def is_a(value, kind): # whether a value is of a field's type; whole numbers are numbers too, True is none
-    kinds = {kind, *get_args(kind)} | ({int} if kind is float else set())
-    if isinstance(value, tuple): return tuple in kinds and all(type(v) in (int, float) for v in value)
-    return type(value) in kinds
 
 def check_config(
     config, # a dataclass of settings
