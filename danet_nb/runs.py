@@ -86,7 +86,7 @@ def is_a(
     if isinstance(value, tuple): return tuple in kinds and all(type(v) in (int, float) for v in value)
     return type(value) in kinds
 
-# %% ../nbs/10_runs.ipynb #check-config
+# %% ../nbs/10_runs.ipynb #ranges
 OPTIMIZERS = ("sgd", "adamw")
 RANGES = {**dict.fromkeys(("steps", "batch_size", "crop_size", "log_every", "evaluate_every", "checkpoint_every", "channels", "width",
                            "stem_width", "multi_grid", "count", "val_count"), (1, 1e9)),
@@ -94,6 +94,7 @@ RANGES = {**dict.fromkeys(("steps", "batch_size", "crop_size", "log_every", "eva
           **dict.fromkeys(("seed", "workers", "head_factor", "weight_decay", "power", "loss_weights", "class_weights"), (0, 1e9))}
 LENGTHS = {"scale": 2, "loss_weights": 4}
 
+# %% ../nbs/10_runs.ipynb #check-config
 def check_config(
     config, # a dataclass of settings
 ):
@@ -101,7 +102,7 @@ def check_config(
     for f in fields(config):
         value, (low, high) = getattr(config, f.name), RANGES.get(f.name, (None, None))
         if not is_a(value, f.type): raise ValueError(f"{f.name} is {value!r}; it has to be {getattr(f.type, '__name__', f.type)}")
-        if len(value) != LENGTHS[f.name] if f.name in LENGTHS else False: raise ValueError(f"{f.name} has {len(value)} numbers; give {LENGTHS[f.name]}")
+        if f.name in LENGTHS and len(value) != LENGTHS[f.name]: raise ValueError(f"{f.name} has {len(value)} numbers; give {LENGTHS[f.name]}")
         if low is None or value is None: continue
         for v in value if isinstance(value, tuple) else (value,): # a NaN is in no range
             if not low <= v <= high: raise ValueError(f"{f.name} is {value}; it has to be {low:g} or more{'' if high > 1 else f', and at most {high}'}")
