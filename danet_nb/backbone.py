@@ -60,7 +60,7 @@ class BasicBlock(nn.Module):
     def forward(self, x):
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
-        return self.relu(y + self.downsample(x))
+        return self.relu(y.add_(self.downsample(x))) # in place: a new map would cost more than the sum
 
 # %% ../nbs/04_backbone.ipynb #bottleneck
 class Bottleneck(nn.Module):
@@ -82,7 +82,7 @@ class Bottleneck(nn.Module):
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.relu(self.bn2(self.conv2(y)))
         y = self.bn3(self.conv3(y))
-        return self.relu(y + self.downsample(x))
+        return self.relu(y.add_(self.downsample(x))) # in place: a new map would cost more than the sum
 
 # %% ../nbs/04_backbone.ipynb #stage-plan
 def stage_plan(

@@ -8,7 +8,7 @@ __all__ = ['channel_energy', 'channel_weights', 'mix_channels', 'ChannelAttentio
 # %% ../nbs/03_channel.ipynb #imports
 import torch
 from torch import Tensor, nn
-from .self_attention import widen
+from .self_attention import lift, widen
 
 # %% ../nbs/03_channel.ipynb #channel-energy
 def channel_energy(
@@ -27,7 +27,7 @@ def channel_weights(
     "The channel map X. Raises ValueError for another form."
     if form not in ("authors", "paper"): raise ValueError(f"form={form!r}: choose 'authors' or 'paper'")
     e = channel_energy(x)
-    return torch.softmax(e if form == "paper" else e.amax(-1, keepdim=True) - e, -1)
+    return torch.softmax(lift(e if form == "paper" else e.amax(-1, keepdim=True) - e), -1)
 
 # %% ../nbs/03_channel.ipynb #mix-channels
 def mix_channels(
@@ -39,7 +39,7 @@ def mix_channels(
     with torch.autocast(x.device.type, enabled=False):
         if a.is_contiguous(): return torch.baddbmm(a, w, a).view_as(x)
         a = a.transpose(1, 2)
-        return torch.baddbmm(a, a, w.transpose(1, 2)).transpose(1, 2).view_as(x)
+        return torch.baddbmm(a, a, w.transpose(1, 2)).unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
 
 # %% ../nbs/03_channel.ipynb #channel-attention
 class ChannelAttention(nn.Module):

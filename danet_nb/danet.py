@@ -7,10 +7,12 @@ __all__ = ['ABLATIONS', 'DANetHead', 'check_call', 'DANet', 'ablation']
 
 # %% ../nbs/05_danet.ipynb #imports
 from functools import partial
+import torch
 from torch import nn
 from torch.nn import functional as F
 from .backbone import conv_bn, resnet
 from .channel import ChannelAttention
+from .folding import fold_batch_norm
 from .position import PositionAttention
 
 # %% ../nbs/05_danet.ipynb #danet-head
@@ -79,12 +81,16 @@ class DANet(nn.Module):
     def outputs(self, x, names):
         "`{name: (B, K, H, W)}` for `names` out of fused, position, channel, auxiliary, in either mode. Raises ValueError (`check_call`)."
         check_call(self, x, names)
-        logits = self.head(self.backbone(x), names)
+        logits = self.head(self.backbone(x.to(memory_format=torch.channels_last)), names)
         return {name: F.interpolate(y, x.shape[2:], mode="bilinear", align_corners=self.align_corners) for name, y in logits.items()}
 
     def forward(self, x):
         "Training mode: all logits by name. Evaluation mode: the fused logits alone."
         return self.outputs(x, tuple(self.head.classifiers)) if self.training else self.outputs(x, ("fused",))["fused"]
+
+    def fuse(self):
+        "A copy for prediction alone: batch norms folded into convolutions (`fold_batch_norm`), weights channels last. Raises RuntimeError in training mode."
+        return fold_batch_norm(self).to(memory_format=torch.channels_last)
 
 # %% ../nbs/05_danet.ipynb #ablation
 ABLATIONS = {"none": (False, False), "position": (True, False), "channel": (False, True), "both": (True, True)}

@@ -24,7 +24,7 @@ def to_grid(
     width:int, # W
 )->Tensor: # `(B, C, H, W)`
     "The inverse of `to_rows`."
-    return rows.transpose(1, 2).unflatten(2, (height, width))
+    return rows.unflatten(1, (height, width)).permute(0, 3, 1, 2)
 
 # %% ../nbs/02_position.ipynb #position-attention
 class PositionAttention(nn.Module):
