@@ -1,5 +1,4 @@
 """All of it on a GPU: attention by every exact kernel, the whole network, training. `python -m benchmarks.gpu`; without a GPU it says so and ends."""
-import sys
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import flex_attention
@@ -114,9 +113,13 @@ def training(device, size, batch, repeats):
     yield from rows({"size": f"{size}x{size}", "batch": batch}, measure(steps, repeats, device))
 
 
-if __name__ == "__main__":
-    if not torch.cuda.is_available(): sys.exit("no GPU here: benchmarks.gpu measured nothing")
+def main():
+    "Measure and write, where there is a GPU."
+    if not torch.cuda.is_available(): return print("no GPU here: benchmarks.gpu measured nothing")
     write("gpu", {
         "Attention, C = 512": list(attention("cuda", (1024, 4096, 9216, 16384, 32768), (torch.float32, torch.bfloat16), 5)),
         "Evaluation, ResNet-50": list(network("cuda", ((512, 512), (1024, 2048)), 5)),
         "Training, ResNet-50": list(training("cuda", 768, 2, 5))})
+
+
+if __name__ == "__main__": main()

@@ -10,8 +10,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from statistics import linear_regression, median
 import torch
+from danet_nb.comparison import markdown_table
 
-RESULTS = Path(__file__).parent/"results"
+RESULTS = Path(__file__).parents[1]/"results"/"benchmarks"
 SEED = 0
 
 
@@ -61,19 +62,27 @@ def circumstances():
     return dict(command=command, seed=SEED, device=name, torch=torch.__version__, python=platform.python_version())
 
 
+def cell(value):
+    "A number with three digits; what is not there as a dash."
+    if isinstance(value, float): return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return "–" if value is None else str(value)
+
+
 def table(rows):
-    "Markdown for a list of dicts with the same keys; numbers with three digits."
-    show = lambda v: "–" if v is None else f"{v:.3g}" if isinstance(v, float) and v < 1000 else f"{v:.0f}" if isinstance(v, float) else str(v)
-    lines = [list(rows[0]), ["---"]*len(rows[0]), *([show(v) for v in row.values()] for row in rows)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    "Markdown for a list of dicts with the same keys."
+    return markdown_table(list(rows[0]), [[cell(value) for value in row.values()] for row in rows])
+
+
+def document(name, saved):
+    "The text of `name.md`: the circumstances, then every table."
+    facts = "\n".join(f"- {key}: {value}" for key, value in saved.items() if key != "tables")
+    return "\n\n".join([f"# {name}", facts, *(f"## {title}\n\n{table(rows)}" for title, rows in saved["tables"].items())]) + "\n"
 
 
 def write(name, tables, folder=RESULTS, **more):
-    "Save `{title: rows}` and further results as `name.json` and `name.md` in `folder`, and print the tables."
-    about = circumstances()
-    text = "\n\n".join(f"## {title}\n\n{table(rows)}" for title, rows in tables.items())
-    facts = "\n".join(f"- {key}: {value}" for key, value in {**about, **more}.items())
+    "Save `{title: rows}` and further results as `name.json` and `name.md` in `folder`, and print the document."
+    saved = {**circumstances(), **more, "tables": tables}
     folder.mkdir(parents=True, exist_ok=True)
-    (folder/f"{name}.json").write_text(json.dumps({**about, **more, "tables": tables}, indent=1) + "\n")
-    (folder/f"{name}.md").write_text(f"# {name}\n\n{facts}\n\n{text}\n")
-    print(text)
+    (folder/f"{name}.json").write_text(json.dumps(saved, indent=1) + "\n")
+    (folder/f"{name}.md").write_text(document(name, saved))
+    print(document(name, saved))

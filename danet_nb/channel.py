@@ -8,14 +8,14 @@ __all__ = ['channel_energy', 'channel_weights', 'mix_channels', 'ChannelAttentio
 # %% ../nbs/03_channel.ipynb #imports
 import torch
 from torch import Tensor, nn
-from .self_attention import lift, widen
+from .self_attention import full_precision, lift, widen
 
 # %% ../nbs/03_channel.ipynb #channel-energy
 def channel_energy(
     x:Tensor, # feature map `(B, C, H, W)`
 )->Tensor: # `(B, C, C)`, in float32 or better even under autocast
     "Inner products of all pairs of channels, summed over the positions."
-    with torch.autocast(x.device.type, enabled=False):
+    with full_precision(x):
         a = widen(x).flatten(2)
         return a @ a.transpose(1, 2)
 
@@ -36,7 +36,7 @@ def mix_channels(
 )->Tensor: # x + w x, the shape, type and memory order of `x`
     "Each channel plus its row of `w` times all channels, in one product without a temporary."
     a, w = x.flatten(2), w.to(x.dtype)
-    with torch.autocast(x.device.type, enabled=False):
+    with full_precision(x):
         if a.is_contiguous(): return torch.baddbmm(a, w, a).view_as(x)
         a = a.transpose(1, 2)
         return torch.baddbmm(a, a, w.transpose(1, 2)).unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
