@@ -34,7 +34,7 @@ PASSES = {"forward": forward, "forward + backward": both}
 
 def peak(name, step, positions):
     "Bytes that a pass needs on top of its inputs; for a fresh process."
-    PASSES[step](WAYS[name], maps(1, 64)) # code and buffers of the libraries
+    PASSES[step](WAYS[name], maps(1, 64)) # what the libraries load at the first call
     inputs = maps(1, positions)
     before = resident()
     PASSES[step](WAYS[name], inputs)

@@ -5,7 +5,7 @@ from hypothesis import given, settings, strategies as st
 from torch.testing import assert_close
 from danet_nb.channel import ChannelAttention
 from danet_nb.position import PositionAttention
-from danet_nb.self_attention import attend, stream_backward, stream_forward
+from danet_nb.self_attention import attend, backward_op, forward_op
 
 
 class Both(torch.nn.Module):
@@ -43,9 +43,9 @@ def test_compiles_without_graph_breaks(both, x, dtype):
 
 def test_operations_keep_their_promises():
     q, k, v = (torch.randn(1, d, 50).transpose(1, 2) for d in (4, 4, 8))
-    torch.library.opcheck(stream_forward, (q, k, v, 2000))
-    out, lse = stream_forward(q, k, v, 2000)
-    torch.library.opcheck(stream_backward, (q, k, v, out, lse, torch.randn_like(out), 2000))
+    torch.library.opcheck(forward_op, (q, k, v, 2000))
+    out, lse = forward_op(q, k, v, 2000)
+    torch.library.opcheck(backward_op, (q, k, v, out, lse, torch.randn_like(out), 2000))
 
 
 def test_exports_for_any_size(both, x):
