@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 NOTEBOOKS := $(sort $(wildcard nbs/*.ipynb))
 export MPLBACKEND ?= agg
 
-.PHONY: help demo test lab notebooks readme hooks clean
+.PHONY: help demo test lab notebooks readme bench hooks clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -37,6 +37,11 @@ readme: $(VENV)/installed ## write README.md from nbs/index.ipynb
 	  --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_input_tags=remove-input \
 	  | sed -E 's#\]\(\.\./#](#g; s#\]\(([a-z0-9_]+\.ipynb)#](nbs/\1#g' | cat -s \
 	  | awk '/^```$$/ {fences++; if (fences % 2) {print "```python"; next}} {print}' > README.md
+
+bench: $(VENV)/installed ## measure beside public code, on an idle machine (results/benchmarks)
+	$(BIN)/python -m benchmarks.attention
+	$(BIN)/python -m benchmarks.gpu
+	if $(BIN)/python -c "import mmseg" 2>/dev/null; then $(BIN)/python -m benchmarks.network && $(BIN)/python -m benchmarks.training; fi
 
 hooks: $(VENV)/installed ## install nbdev's git hooks (clean notebooks, readable merges)
 	$(BIN)/nbdev_install_hooks

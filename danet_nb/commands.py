@@ -67,7 +67,7 @@ def evaluate_command(
     model, config = load_run(run, choose_device(device), checkpoint)
     dataset = open_dataset(config.data, root=root or config.root, split=split, count=count)
     check_classes(run, dataset)
-    counts = evaluate(model, dataset, window=window, scales=scales, flip=flip, progress=progress)
+    counts = evaluate(model.fuse(), dataset, window=window, scales=scales, flip=flip, progress=progress)
     asked = dict(split=split, images=len(dataset), window=window, scales=scales, flip=flip, checkpoint=checkpoint)
     iou = {name: None if v != v else v for name, v in zip(dataset.classes, counts.iou().tolist())}
     path, text = Path(run)/f"evaluation_{split}.json", json.dumps({**asked, **counts.scores(), "iou": iou}, indent=1)
@@ -135,7 +135,7 @@ def predict_command(
 ):
     "Predict image files with a trained run: for each a label and an overlay."
     files, recorded, bad = images_in(images), read_run(run), []
-    model, _ = load_run(run, choose_device(device), checkpoint)
+    model = load_run(run, choose_device(device), checkpoint)[0].fuse()
     Path(out).mkdir(parents=True, exist_ok=True)
     for path in tqdm(files, desc="predicting", unit="image", disable=not progress or len(files) < 2):
         try: label = predict_file(model, path, Path(out), recorded["palette"], window=window, scales=scales, flip=flip)

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 from .backbone import conv_bn, resnet
 from .channel import ChannelAttention
-from .folding import fold_batch_norm
+from .folding import Fusable
 from .position import PositionAttention
 
 # %% ../nbs/05_danet.ipynb #danet-head
@@ -60,7 +60,7 @@ def check_call(
     if absent: raise ValueError(f"no classifier {absent}: this network has {list(model.head.classifiers)}")
 
 # %% ../nbs/05_danet.ipynb #danet
-class DANet(nn.Module):
+class DANet(Fusable):
     "Dual Attention Network (Fu et al., CVPR 2019): normalised RGB `(B, 3, H, W)` -> logits `(B, K, H, W)`."
     def __init__(self,
         num_classes, # K
@@ -87,10 +87,6 @@ class DANet(nn.Module):
     def forward(self, x):
         "Training mode: all logits by name. Evaluation mode: the fused logits alone."
         return self.outputs(x, tuple(self.head.classifiers)) if self.training else self.outputs(x, ("fused",))["fused"]
-
-    def fuse(self):
-        "A copy for prediction alone: batch norms folded into convolutions (`fold_batch_norm`), weights channels last. Raises RuntimeError in training mode."
-        return fold_batch_norm(self).to(memory_format=torch.channels_last)
 
 # %% ../nbs/05_danet.ipynb #ablation
 ABLATIONS = {"none": (False, False), "position": (True, False), "channel": (False, True), "both": (True, True)}

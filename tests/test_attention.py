@@ -73,6 +73,17 @@ def test_stream_equals_full(b, n, m, dk, dv, budget):
     assert_close(*outs, rtol=0, atol=1e-10); assert_close(*grads, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("deviation", [1, 24, 80, 800])
+@pytest.mark.parametrize("method", ["stream", "full"])
+def test_no_weight_is_subnormal(method, deviation):
+    g, tiny = torch.Generator().manual_seed(0), torch.finfo(torch.float32).tiny
+    q, k = (torch.randn(1, 200, 16, generator=g, dtype=torch.float64)*(deviation/4)**0.5 for _ in "qk")
+    weights = attend(q.float(), k.float(), torch.eye(200)[None], method=method) # with these values the output is the map
+    assert weights.min() >= tiny
+    # energies of a thousand carry rounding of 1e-4 into the exponent, whoever computes
+    assert_close(weights.double(), attend(q.float().double(), k.float().double(), torch.eye(200)[None].double(), method="full"), rtol=0, atol=3e-6*max(1, deviation/8))
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

@@ -59,9 +59,10 @@ def test_outputs_of_the_published_implementations(family):
     model = DANet(19, **family["options"]).eval()
     model.load_state_dict({k: seeded_tensor(their_name(k, family["names"]), v.shape) for k, v in model.state_dict().items()})
     x = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(64*10007 + 96))
-    with torch.no_grad(): layer4, fused = model.backbone(x)[1], model(x)
+    with torch.no_grad(): layer4, fused, folded = model.backbone(x)[1], model(x), model.fuse()(x)
     torch.testing.assert_close(layer4.mean((0, 2, 3))[::128], torch.tensor(family["layer4"]), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(fused[0, :, 10, 20], torch.tensor(family["fused"]), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(folded, fused, rtol=0, atol=1e-4*fused.abs().max().item())
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -69,3 +70,20 @@ def test_compiles_without_a_graph_break(training):
     model = DANet(5, "small", channels=8, auxiliary=True).train(training)
     compiled = torch.compile(model, fullgraph=True, backend="eager")
     for size in (64, 72): compiled(torch.randn(2, 3, size, 48))
+
+
+def test_the_copy_for_prediction_compiles_and_refuses_training():
+    model = DANet(5, "resnet18", width=8, stem_width=8).eval()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    fast, x = model.fuse(), torch.randn(1, 3, 64, 48)
+    torch.testing.assert_close(torch.compile(fast, fullgraph=True, backend="aot_eager")(x), model(x), rtol=1e-4, atol=1e-5)
+    with pytest.raises(RuntimeError, match="folded"): fast.train()
+    torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
+
+
+def test_the_maps_lie_channels_last():
+    model, seen = DANet(5, "resnet18", width=8, stem_width=8), []
+    for part in (model.backbone.layer4, model.head.position_attention, model.head.channel_attention, model.head.position_out):
+        part.register_forward_hook(lambda m, x, y: seen.append(y.is_contiguous(memory_format=torch.channels_last)))
+    for mode in (True, False): model.train(mode)(torch.randn(2, 3, 64, 48))
+    assert seen == [True]*8
