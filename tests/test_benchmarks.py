@@ -89,6 +89,7 @@ def test_kernels_that_refuse_are_named():
     assert rows[1] == {"N": 1, "way": "unable", "ms": "not on this device", "MiB": None}
 
 
+@pytest.mark.filterwarnings("ignore:(?i).*(kernel|attention|head_dim|dimension)") # kernels say why they refuse
 def test_gpu_measures_every_way_on_any_device(monkeypatch):
     monkeypatch.setattr(gpu, "flex", lambda: attend) # compiling is not what is tested
     rows = list(gpu.attention("cpu", (16,), (torch.float32,), 1))
