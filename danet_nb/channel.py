@@ -8,7 +8,7 @@ __all__ = ['channel_energy', 'channel_weights', 'mix_channels', 'ChannelAttentio
 # %% ../nbs/03_channel.ipynb #imports
 import torch
 from torch import Tensor, nn
-from .self_attention import full_precision, lift, widen
+from .self_attention import clamp_energies, full_precision, widen
 
 # %% ../nbs/03_channel.ipynb #channel-energy
 def channel_energy(
@@ -27,7 +27,7 @@ def channel_weights(
     "The channel map X. Raises ValueError for another form."
     if form not in ("authors", "paper"): raise ValueError(f"form={form!r}: choose 'authors' or 'paper'")
     e = channel_energy(x)
-    return torch.softmax(lift(e if form == "paper" else e.amax(-1, keepdim=True) - e), -1)
+    return torch.softmax(clamp_energies(e if form == "paper" else e.amax(-1, keepdim=True) - e), -1)
 
 # %% ../nbs/03_channel.ipynb #mix-channels
 def mix_channels(
