@@ -4,10 +4,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import flex_attention
 from danet_nb.danet import DANet
 from danet_nb.self_attention import attend
-from danet_nb.training import danet_loss
 from benchmarks.attention import PASSES, maps
 from benchmarks.measure import SEED, alternate, write
 from benchmarks.peers import AuthorsDANet, authors_attention
+from benchmarks.training import stepper
 
 MiB = 2**20
 OPTIONS = dict(stem="deep", stem_width=32, auxiliary=True)
@@ -90,16 +90,6 @@ def network(device, sizes, repeats):
         for height, width in sizes:
             x = torch.randn(1, 3, height, width, device=device)
             yield from rows({"size": f"{height}x{width}"}, measure({name: lambda m=m: m(x) for name, m in models.items()}, repeats, device))
-
-
-def stepper(model, call, x, y):
-    "A function that makes one training step."
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
-    def step():
-        optimizer.zero_grad()
-        danet_loss({name: logits.float() for name, logits in call(x).items()}, y).backward()
-        optimizer.step()
-    return step
 
 
 def training(device, size, batch, repeats):
