@@ -1,4 +1,5 @@
 "Packaging of danet_nb: every value comes from settings.ini, which nbdev reads as well."
+
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -32,10 +33,14 @@ setup(
     extras_require={
         "lab": requirements("lab_requirements"),
         "export": requirements("export_requirements"),
-        "dev": requirements("lab_requirements") + requirements("export_requirements") + requirements("dev_requirements"),
+        "dev": requirements("lab_requirements")
+        + requirements("export_requirements")
+        + requirements("dev_requirements"),
     },
-    entry_points={"console_scripts": ["danet=danet_nb.cli:main"],
-                  "nbdev": ["danet_nb=danet_nb._modidx:d"]},
+    entry_points={
+        "console_scripts": ["danet=danet_nb.cli:main"],
+        "nbdev": ["danet_nb=danet_nb._modidx:d"],
+    },
     classifiers=[
         "Development Status :: 3 - Alpha",
         "Intended Audience :: Science/Research",

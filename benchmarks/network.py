@@ -1,9 +1,10 @@
 """The whole network in evaluation, with the same weights in all: mmsegmentation's DANet, the authors' form, ours. `python -m benchmarks.network`"""
+
 import tempfile
 from pathlib import Path
 import torch
 from torch import nn
-from danet_nb.checkpoints import load_danet
+from danet_nb.published import load_danet
 from benchmarks.measure import SEED, alternate, fresh, resident, write
 from benchmarks.peers import AuthorsDANet, MMSegDANet
 
@@ -16,9 +17,12 @@ def published(path):
     torch.manual_seed(SEED)
     network = MMSegDANet().network
     for name, tensor in network.state_dict().items():
-        if name.endswith("gamma.scale"): tensor.fill_(0.5)
-        if name.endswith("running_mean"): tensor.normal_(0, 0.1)
-        if name.endswith("running_var"): tensor.uniform_(0.8, 1.2)
+        if name.endswith("gamma.scale"):
+            tensor.fill_(0.5)
+        if name.endswith("running_mean"):
+            tensor.normal_(0, 0.1)
+        if name.endswith("running_var"):
+            tensor.uniform_(0.8, 1.2)
     torch.save({"meta": {}, "state_dict": network.state_dict()}, path)
 
 
@@ -29,7 +33,8 @@ def build(name, path):
         model.network.load_state_dict(torch.load(path)["state_dict"])
         return model.eval()
     ours = load_danet(path, align_corners=False).eval()
-    if name == "ours": return ours.fuse()
+    if name == "ours":
+        return ours.fuse()
     model = AuthorsDANet(19, stem="deep", stem_width=32, auxiliary=True, align_corners=False)
     model.load_state_dict(ours.state_dict())
     return model.eval()
@@ -59,18 +64,32 @@ def measure(path, sizes):
     for height, width, repeats in sizes:
         x = image(height, width)
         want = fused(models["mmsegmentation"], x)
-        error = max(((fused(m, x) - want).abs().max()/want.abs().max()).item() for m in models.values())
-        assert error < 1e-4, f"the networks disagree by {error} of the range: they do not compute the same"
+        error = max(
+            ((fused(m, x) - want).abs().max() / want.abs().max()).item() for m in models.values()
+        )
+        assert error < 1e-4, (
+            f"the networks disagree by {error} of the range: they do not compute the same"
+        )
         seconds = alternate({name: lambda m=m: fused(m, x) for name, m in models.items()}, repeats)
-        gib = {name: fresh(peak, name, path, height, width)/2**30 for name in models}
-        rows += [{"size": f"{height}x{width}", "network": name, "seconds": seconds[name], "this / ours": seconds[name]/seconds["ours"], "peak GiB": gib[name],
-                  "ours / this": gib["ours"]/gib[name], "largest difference": error} for name in models]
+        gib = {name: fresh(peak, name, path, height, width) / 2**30 for name in models}
+        rows += [
+            {
+                "size": f"{height}x{width}",
+                "network": name,
+                "seconds": seconds[name],
+                "this / ours": seconds[name] / seconds["ours"],
+                "peak GiB": gib[name],
+                "ours / this": gib["ours"] / gib[name],
+                "largest difference": error,
+            }
+            for name in models
+        ]
         print(*rows[-3:], sep="\n", flush=True)
     return rows
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder)/"danet_r50-d8.pth"
+        path = Path(folder) / "danet_r50-d8.pth"
         published(path)
         write("network", {"ResNet-50, output stride 8, 19 classes, float32": measure(path, SIZES)})

@@ -13,19 +13,25 @@ from matplotlib.figure import Figure
 
 # %% ../nbs/90_figures.ipynb #to-array
 def to_array(
-    image, # `(3, H, W)` or `(H, W)` tensor, or an array, which stays as it is; uint8 in 0..255 or float in 0..1
-): # `(H, W, 3)` or `(H, W)` array of the same values
+    image,  # `(3, H, W)` or `(H, W)` tensor, or an array, which stays as it is; uint8 in 0..255 or float in 0..1
+):  # `(H, W, 3)` or `(H, W)` array of the same values
     "The image as an array with its channels last, ready to be drawn."
-    if not isinstance(image, torch.Tensor): return image
-    return image.detach().cpu().movedim(-3, -1).numpy() if image.ndim == 3 else image.detach().cpu().numpy()
+    if not isinstance(image, torch.Tensor):
+        return image
+    return (
+        image.detach().cpu().movedim(-3, -1).numpy()
+        if image.ndim == 3
+        else image.detach().cpu().numpy()
+    )
 
 # %% ../nbs/90_figures.ipynb #colorize
-VOID = (64, 64, 64) # the colour of ignored pixels
+VOID = (64, 64, 64)  # the colour of ignored pixels
+
 
 def colorize(
-    label, # `(H, W)` class numbers, tensor or array; anything outside the palette is void
-    palette, # `(K, 3)` uint8 colours, one per class
-): # `(H, W, 3)` uint8 array
+    label,  # `(H, W)` class numbers, tensor or array; anything outside the palette is void
+    palette,  # `(K, 3)` uint8 colours, one per class
+):  # `(H, W, 3)` uint8 array
     "The label map in the colours of its classes (void in dark grey)."
     label, palette = np.asarray(label), np.asarray(palette, dtype=np.uint8)
     known = (label >= 0) & (label < len(palette))
@@ -34,9 +40,9 @@ def colorize(
 
 # %% ../nbs/90_figures.ipynb #png-bytes
 def png_bytes(
-    fig, # matplotlib figure
-    dpi:int=80, # dots per inch
-): # bytes of a PNG file
+    fig,  # matplotlib figure
+    dpi: int = 80,  # dots per inch
+):  # bytes of a PNG file
     "The figure on white, cut to what is drawn, legends outside its axes included."
     png = io.BytesIO()
     fig.savefig(png, format="png", dpi=dpi, facecolor="white", bbox_inches="tight")
@@ -44,38 +50,56 @@ def png_bytes(
 
 # %% ../nbs/90_figures.ipynb #show
 def show(
-    fig, # matplotlib figure
-    alt:str, # what the picture shows, in a sentence or two, for those who cannot see it
-    dpi:int=80, # dots per inch of the PNG
+    fig,  # matplotlib figure
+    alt: str,  # what the picture shows, in a sentence or two, for those who cannot see it
+    dpi: int = 80,  # dots per inch of the PNG
 ):
     "Display `fig` as a PNG on white with alternative text. Raises ValueError where the text says nothing."
-    from IPython.display import Image, display # not needed by those who never draw
-    if len(alt.split()) < 4: raise ValueError(f"alt={alt!r} is too short: say in a sentence what the figure shows")
+    from IPython.display import Image, display  # not needed by those who never draw
+
+    if len(alt.split()) < 4:
+        raise ValueError(f"alt={alt!r} is too short: say in a sentence what the figure shows")
     display(Image(png_bytes(fig, dpi), alt=alt))
 
 # %% ../nbs/90_figures.ipynb #image-row
 def image_row(
-    images, # list of images: `(3, H, W)` tensors, `(H, W, 3)` arrays, or `(H, W)` maps (tensor or array) drawn with `cmap`
-    titles, # list of as many titles
-    size:float=2.4, # inches per image
-    cmap:str="viridis", # colours of the `(H, W)` maps
-): # the figure
+    images,  # list of images: `(3, H, W)` tensors, `(H, W, 3)` arrays, or `(H, W)` maps (tensor or array) drawn with `cmap`
+    titles,  # list of as many titles
+    size: float = 2.4,  # inches per image
+    cmap: str = "viridis",  # colours of the `(H, W)` maps
+):  # the figure
     "The images in one row, each under its title."
-    fig = Figure(figsize=(size*len(images), size*1.1), layout="tight")
-    for ax, image, title in zip(fig.subplots(1, len(images), squeeze=False)[0], images, titles, strict=True):
+    fig = Figure(figsize=(size * len(images), size * 1.1), layout="tight")
+    for ax, image, title in zip(
+        fig.subplots(1, len(images), squeeze=False)[0], images, titles, strict=True
+    ):
         ax.imshow(to_array(image), cmap=cmap, interpolation="nearest")
-        ax.set_title(title, fontsize=9); ax.set_axis_off()
+        ax.set_title(title, fontsize=9)
+        ax.set_axis_off()
     return fig
 
 # %% ../nbs/90_figures.ipynb #add-legend
 def add_legend(
-    fig, # matplotlib figure
-    classes, # names of the classes
-    palette, # `(K, 3)` uint8 colours, one per class
-    columns:int=6, # entries per line
-): # the same figure
+    fig,  # matplotlib figure
+    classes,  # names of the classes
+    palette,  # `(K, 3)` uint8 colours, one per class
+    columns: int = 6,  # entries per line
+):  # the same figure
     "Name the colours of `palette` below `fig`."
     from matplotlib.patches import Patch
-    patches = [Patch(facecolor=np.array(color)/255, edgecolor="grey", label=str(name).replace("$", r"\$")) for name, color in zip(classes, palette, strict=True)]
-    fig.legend(handles=patches, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=columns, frameon=False, fontsize=8)
+
+    patches = [
+        Patch(
+            facecolor=np.array(color) / 255, edgecolor="grey", label=str(name).replace("$", r"\$")
+        )
+        for name, color in zip(classes, palette, strict=True)
+    ]
+    fig.legend(
+        handles=patches,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0.0),
+        ncols=columns,
+        frameon=False,
+        fontsize=8,
+    )
     return fig

@@ -17,18 +17,31 @@ from PIL import Image
 
 # %% ../nbs/00_scenes.ipynb #classes
 CLASSES = ("sky", "sea", "land", "lighthouse", "homeward", "outbound")
-PALETTE = np.array([(176, 216, 240), (0, 92, 160), (150, 150, 140), (245, 225, 70), (110, 220, 170), (190, 50, 10)], dtype=np.uint8)
-FAR_CLASSES = (4, 5) # the classes that only the lamp can tell apart
+PALETTE = np.array(
+    [
+        (176, 216, 240),
+        (0, 92, 160),
+        (150, 150, 140),
+        (245, 225, 70),
+        (110, 220, 170),
+        (190, 50, 10),
+    ],
+    dtype=np.uint8,
+)
+FAR_CLASSES = (4, 5)  # the classes that only the lamp can tell apart
 LAMPS = ("red", "green")
-WORLDS = {"far": "scenes", "control": "scenes-control"} # each world and the name of its folder
+WORLDS = {"far": "scenes", "control": "scenes-control"}  # each world and the name of its folder
 
 # %% ../nbs/00_scenes.ipynb #dice
 def dice(
-    seed:int, # any integer from 0
-): # function `pick(low, high)`; each call gives the next integer in low..high-1
+    seed: int,  # any integer from 0
+):  # function `pick(low, high)`; each call gives the next integer in low..high-1
     "A source of random integers that is the same on every machine. Raises ValueError for a negative seed."
     raw = PCG64(seed)
-    def pick(low, high): return low + int(raw.random_raw()) % (high - low)
+
+    def pick(low, high):
+        return low + int(raw.random_raw()) % (high - low)
+
     return pick
 
 # %% ../nbs/00_scenes.ipynb #plan-tuple
@@ -37,37 +50,47 @@ MOODS = (
     ((120, 160, 200), (250, 222, 184), (150, 176, 180), (48, 98, 120), 236),
     ((58, 64, 120), (238, 168, 128), (160, 124, 136), (42, 50, 92), 200),
     ((146, 160, 174), (216, 220, 218), (150, 166, 170), (78, 104, 118), 224),
-    ((20, 26, 58), (70, 84, 128), (56, 76, 112), (16, 26, 52), 168))
+    ((20, 26, 58), (70, 84, 128), (56, 76, 112), (16, 26, 52), 168),
+)
+
 
 class Plan(NamedTuple):
     "What is where in one bay, in 1024ths of the side of the image."
-    mood:int # row of `MOODS`: the light of the day
-    flip:int # 1 where the lighthouse stands on the right
-    horizon:int # row
-    sun:tuple # x, y, radius
-    hills:tuple # shift and period of two waves
-    tower:tuple # x of its middle, y of the lamp, y of the foot
-    lamp:int # index into `LAMPS`
-    tack:int # -1 or 1, the side on which the sails are set
-    boats:list # x, y, half length of each
-    sails:list # 0 homeward, 1 outbound, for each boat; only the control looks at it
-    swell:list # shift of each line of waves
+
+    mood: int  # row of `MOODS`: the light of the day
+    flip: int  # 1 where the lighthouse stands on the right
+    horizon: int  # row
+    sun: tuple  # x, y, radius
+    hills: tuple  # shift and period of two waves
+    tower: tuple  # x of its middle, y of the lamp, y of the foot
+    lamp: int  # index into `LAMPS`
+    tack: int  # -1 or 1, the side on which the sails are set
+    boats: list  # x, y, half length of each
+    sails: list  # 0 homeward, 1 outbound, for each boat; only the control looks at it
+    swell: list  # shift of each line of waves
 
 # %% ../nbs/00_scenes.ipynb #plan-boats
 def plan_boats(
-    pick, # from `dice`
-    lamp_x:int, # the first boat lies near it
-): # list of five or six `(x, y, half length)`
+    pick,  # from `dice`
+    lamp_x: int,  # the first boat lies near it
+):  # list of five or six `(x, y, half length)`
     "Boats in two lines, none in front of another."
-    def boat(left, right, top, size): return pick(left, right), pick(top, top+65), pick(size, size+9)
-    boats = [boat(lamp_x+150, lamp_x+270, 570, 66), boat(590, 690, 570, 66), boat(846, 946, 570, 66)]
-    boats += [boat(c*341+105, c*341+236, 872, 90) for c in range(3)]
-    return boats[:pick(5, 7)]
+
+    def boat(left, right, top, size):
+        return pick(left, right), pick(top, top + 65), pick(size, size + 9)
+
+    boats = [
+        boat(lamp_x + 150, lamp_x + 270, 570, 66),
+        boat(590, 690, 570, 66),
+        boat(846, 946, 570, 66),
+    ]
+    boats += [boat(c * 341 + 105, c * 341 + 236, 872, 90) for c in range(3)]
+    return boats[: pick(5, 7)]
 
 # %% ../nbs/00_scenes.ipynb #plan
 def plan(
-    seed:int, # any integer from 0
-): # Plan
+    seed: int,  # any integer from 0
+):  # Plan
     "The bay of that number."
     pick = dice(seed)
     mood, flip, horizon = pick(0, len(MOODS)), pick(0, 2), pick(370, 440)
@@ -75,164 +98,202 @@ def plan(
     hills = pick(0, 1024), pick(300, 500), pick(0, 1024), pick(120, 220)
     x, y = pick(100, 170), pick(180, 470)
     tower = x, y, max(y + 120, pick(440, 560))
-    lamp, tack, boats = pick(0, 2), 2*pick(0, 2) - 1, plan_boats(pick, x)
+    lamp, tack, boats = pick(0, 2), 2 * pick(0, 2) - 1, plan_boats(pick, x)
     sails, swell = [pick(0, 2) for _ in boats], [pick(0, 1024) for _ in range(24)]
     return Plan(mood, flip, horizon, sun, hills, tower, lamp, tack, boats, sails, swell)
 
 # %% ../nbs/00_scenes.ipynb #numbers
-BANDS = 16 # shades of the sky, and of the sea
+BANDS = 16  # shades of the sky, and of the sea
 SKY, SEA = 0, BANDS
-SUN, CREST, HILL, COAST, TOWER, STRIPE, FRAME, LAMP = range(2*BANDS, 2*BANDS + 8)
-HULL, SAIL = LAMP + 1, LAMP + 3 # two numbers each: + 0 homeward, + 1 outbound
-KINDS = np.array([0]*BANDS + [1]*BANDS + [0, 1, 2, 2, 3, 3, 3, 3, 4, 5, 4, 5], dtype=np.uint8) # the class of each number
+SUN, CREST, HILL, COAST, TOWER, STRIPE, FRAME, LAMP = range(2 * BANDS, 2 * BANDS + 8)
+HULL, SAIL = LAMP + 1, LAMP + 3  # two numbers each: + 0 homeward, + 1 outbound
+KINDS = np.array(
+    [0] * BANDS + [1] * BANDS + [0, 1, 2, 2, 3, 3, 3, 3, 4, 5, 4, 5], dtype=np.uint8
+)  # the class of each number
 
 # %% ../nbs/00_scenes.ipynb #grid
 def grid(
-    size:int, # pixels per side
-    flip:int=0, # 1 counts x from the right
-): # x `(1, size)` and y `(size, 1)`, the pixels' centres in 0..1023
+    size: int,  # pixels per side
+    flip: int = 0,  # 1 counts x from the right
+):  # x `(1, size)` and y `(size, 1)`, the pixels' centres in 0..1023
     "Coordinates that broadcast to a square."
-    t = (2*np.arange(size, dtype=np.int64) + 1)*512//size
+    t = (2 * np.arange(size, dtype=np.int64) + 1) * 512 // size
     return (1023 - t if flip else t)[None], t[:, None]
 
+
 def wave(
-    x, # integers
-    shift:int, # to the left
-    period:int, # length of one hill and one valley
-): # integers in 0..period//2
+    x,  # integers
+    shift: int,  # to the left
+    period: int,  # length of one hill and one valley
+):  # integers in 0..period//2
     "A triangle wave."
-    return abs((x + shift) % period - period//2)
+    return abs((x + shift) % period - period // 2)
 
 # %% ../nbs/00_scenes.ipynb #paint-bay
 def paint_bay(
-    p, # Plan
-    x, # `(1, W)` from `grid`
-    y, # `(H, 1)` from `grid`
-): # `(H, W)` uint8 numbers
+    p,  # Plan
+    x,  # `(1, W)` from `grid`
+    y,  # `(H, 1)` from `grid`
+):  # `(H, W)` uint8 numbers
     "Sky, sun, hills, sea and waves."
     sea = y >= p.horizon
-    rows = np.where(sea, SEA + (y - p.horizon)*BANDS//(1024 - p.horizon), SKY + y*BANDS//p.horizon)
+    rows = np.where(
+        sea, SEA + (y - p.horizon) * BANDS // (1024 - p.horizon), SKY + y * BANDS // p.horizon
+    )
     canvas = np.repeat(rows.astype(np.uint8), x.size, axis=1)
-    canvas[~sea & ((x - p.sun[0])**2 + (y - p.sun[1])**2 < p.sun[2]**2)] = SUN
-    canvas[~sea & (p.horizon - y < 30 + wave(x, *p.hills[:2])//2 + wave(x, *p.hills[2:])//3)] = HILL
-    swell = np.array(p.swell)[y//43]
-    canvas[(y > p.horizon + 16) & (y % 43 < 8) & ((x + swell) % (180 + y//8) < 40 + y//16)] = CREST
+    canvas[~sea & ((x - p.sun[0]) ** 2 + (y - p.sun[1]) ** 2 < p.sun[2] ** 2)] = SUN
+    canvas[
+        ~sea & (p.horizon - y < 30 + wave(x, *p.hills[:2]) // 2 + wave(x, *p.hills[2:]) // 3)
+    ] = HILL
+    swell = np.array(p.swell)[y // 43]
+    canvas[(y > p.horizon + 16) & (y % 43 < 8) & ((x + swell) % (180 + y // 8) < 40 + y // 16)] = (
+        CREST
+    )
     return canvas
 
 # %% ../nbs/00_scenes.ipynb #paint-lighthouse
 def paint_lighthouse(
-    canvas, # `(H, W)` numbers, changed in place
-    p, # Plan
-    x, # `(1, W)` from `grid`
-    y, # `(H, 1)` from `grid`
+    canvas,  # `(H, W)` numbers, changed in place
+    p,  # Plan
+    x,  # `(1, W)` from `grid`
+    y,  # `(H, 1)` from `grid`
 ):
     "Headland, tower, lantern and lamp."
     middle, lamp, foot = p.tower
-    canvas[(y > foot - 20 + np.maximum(x - 190, 0)*2) & (y < foot + 110 - x//2 + wave(x, 0, 40)//2)] = COAST
+    canvas[
+        (y > foot - 20 + np.maximum(x - 190, 0) * 2)
+        & (y < foot + 110 - x // 2 + wave(x, 0, 40) // 2)
+    ] = COAST
     u, v = abs(x - middle), y - lamp
-    body = (v > 0) & (y < foot) & (u < 40 + v//12)
+    body = (v > 0) & (y < foot) & (u < 40 + v // 12)
     canvas[body] = TOWER
-    canvas[body & ((v - 60)//52 % 2 == 1)] = STRIPE
+    canvas[body & ((v - 60) // 52 % 2 == 1)] = STRIPE
     canvas[(u < 72) & (v < 66) & (v > u - 144)] = FRAME
     canvas[(u < 58) & (abs(v) < 52)] = LAMP
 
 # %% ../nbs/00_scenes.ipynb #paint-boat
 def paint_boat(
-    canvas, # `(H, W)` numbers, changed in place
-    u, # `(1, W)` from the mast towards the bow
-    v, # `(H, 1)` from the deck downwards
-    s:int, # half length
-    kind:int, # 0 homeward, 1 outbound
+    canvas,  # `(H, W)` numbers, changed in place
+    u,  # `(1, W)` from the mast towards the bow
+    v,  # `(H, 1)` from the deck downwards
+    s: int,  # half length
+    kind: int,  # 0 homeward, 1 outbound
 ):
     "One boat under sail."
-    canvas[(v < 0) & (u >= 0) & (3*u < 2*(v + 2*s))] = SAIL + kind
-    canvas[(v < 0) & (u < 0) & (-2*u < v + 2*s)] = SAIL + kind
-    canvas[(v < 0) & (v >= -2*s) & (abs(u) < 6)] = HULL + kind
-    canvas[(v >= 0) & (v < s//2) & (abs(u) < s - v)] = HULL + kind
+    canvas[(v < 0) & (u >= 0) & (3 * u < 2 * (v + 2 * s))] = SAIL + kind
+    canvas[(v < 0) & (u < 0) & (-2 * u < v + 2 * s)] = SAIL + kind
+    canvas[(v < 0) & (v >= -2 * s) & (abs(u) < 6)] = HULL + kind
+    canvas[(v >= 0) & (v < s // 2) & (abs(u) < s - v)] = HULL + kind
 
 # %% ../nbs/00_scenes.ipynb #paint
 def paint(
-    p, # Plan
-    size:int, # pixels per side
-    kinds, # 0 homeward or 1 outbound for each boat
-): # `(size, size)` uint8 numbers
+    p,  # Plan
+    size: int,  # pixels per side
+    kinds,  # 0 homeward or 1 outbound for each boat
+):  # `(size, size)` uint8 numbers
     "The whole bay by numbers."
     x, y = grid(size, p.flip)
     canvas = paint_bay(p, x, y)
     paint_lighthouse(canvas, p, x, y)
-    for (left, top, s), kind in zip(p.boats, kinds): paint_boat(canvas, (x - left)*p.tack, y - top, s, kind)
+    for (left, top, s), kind in zip(p.boats, kinds):
+        paint_boat(canvas, (x - left) * p.tack, y - top, s, kind)
     return canvas
 
 # %% ../nbs/00_scenes.ipynb #colours
-THINGS = ((112, 128, 120), (106, 98, 72), (240, 238, 230), (46, 66, 110), (30, 34, 44), (0, 0, 0), (96, 60, 40), (96, 60, 40)) # hill to hull
+THINGS = (
+    (112, 128, 120),
+    (106, 98, 72),
+    (240, 238, 230),
+    (46, 66, 110),
+    (30, 34, 44),
+    (0, 0, 0),
+    (96, 60, 40),
+    (96, 60, 40),
+)  # hill to hull
 SAILS = {"far": ((240, 236, 224), (240, 236, 224)), "control": ((120, 240, 180), (200, 40, 40))}
-LIGHTS = ((206, 28, 40), (140, 255, 196)) # as in LAMPS
+LIGHTS = ((206, 28, 40), (140, 255, 196))  # as in LAMPS
+
 
 def colours(
-    p, # Plan
-    lamp:int, # index into `LAMPS`
-    world:str, # "far" or "control"
-): # `(K, 3)` uint8, the colour of each number
+    p,  # Plan
+    lamp: int,  # index into `LAMPS`
+    world: str,  # "far" or "control"
+):  # `(K, 3)` uint8, the colour of each number
     "The palette of one bay: the light of the day on everything but the sun and the lamp."
     high, low, far, near, light = (np.array(c) for c in MOODS[p.mood])
     t = np.arange(BANDS)[:, None]
-    sky, sea = ((a*(BANDS - 1 - t) + b*t)//(BANDS - 1) for a, b in ((high, low), (far, near))) # in equal steps
-    things = np.array([*THINGS, *SAILS[world]])*light//256
-    things[0] = (things[0] + low)//2 # hills fade into the sky
+    sky, sea = (
+        (a * (BANDS - 1 - t) + b * t) // (BANDS - 1) for a, b in ((high, low), (far, near))
+    )  # in equal steps
+    things = np.array([*THINGS, *SAILS[world]]) * light // 256
+    things[0] = (things[0] + low) // 2  # hills fade into the sky
     things[LAMP - HILL] = LIGHTS[lamp]
-    crest = (2*far + (226, 236, 240)*light//256)//3
+    crest = (2 * far + (226, 236, 240) * light // 256) // 3
     return np.concatenate([sky, sea, [(255, 248, 220), crest], things]).astype(np.uint8)
 
 # %% ../nbs/00_scenes.ipynb #scene
 class Scene(NamedTuple):
     "One picture of the bay."
-    image:np.ndarray # `(H, W, 3)` uint8
-    label:np.ndarray # `(H, W)` uint8 classes
-    distance:np.ndarray # `(H, W)` float32 pixels to the middle of the lamp
+
+    image: np.ndarray  # `(H, W, 3)` uint8
+    label: np.ndarray  # `(H, W)` uint8 classes
+    distance: np.ndarray  # `(H, W)` float32 pixels to the middle of the lamp
+
 
 def scene(
-    seed:int, # any integer from 0
-    size:int=128, # pixels per side, 64 or more
-    world:str="far", # "far": the lamp decides every boat's class; "control": its own sails do
-    lamp:str=None, # "red" or "green"; None: as the seed has it
-): # Scene
+    seed: int,  # any integer from 0
+    size: int = 128,  # pixels per side, 64 or more
+    world: str = "far",  # "far": the lamp decides every boat's class; "control": its own sails do
+    lamp: str = None,  # "red" or "green"; None: as the seed has it
+):  # Scene
     "The scene of that number, the same on every machine. Raises ValueError for an unknown world or lamp, or a size below 64."
-    if world not in WORLDS: raise ValueError(f"world={world!r}: there are {', '.join(WORLDS)}")
-    if lamp not in (None, *LAMPS): raise ValueError(f"lamp={lamp!r}: there are {', '.join(LAMPS)}, or None for the seed's own")
-    if size < 64: raise ValueError(f"size={size}: the lamp is lost below 64 pixels per side")
+    if world not in WORLDS:
+        raise ValueError(f"world={world!r}: there are {', '.join(WORLDS)}")
+    if lamp not in (None, *LAMPS):
+        raise ValueError(f"lamp={lamp!r}: there are {', '.join(LAMPS)}, or None for the seed's own")
+    if size < 64:
+        raise ValueError(f"size={size}: the lamp is lost below 64 pixels per side")
     p = plan(seed)
     light = p.lamp if lamp is None else LAMPS.index(lamp)
-    numbers = paint(p, size, [1 - light]*len(p.boats) if world == "far" else p.sails)
+    numbers = paint(p, size, [1 - light] * len(p.boats) if world == "far" else p.sails)
     x, y = grid(size, p.flip)
-    squares = (x - p.tower[0])**2 + (y - p.tower[1])**2
-    return Scene(colours(p, light, world)[numbers], KINDS[numbers], np.sqrt(squares).astype(np.float32)*np.float32(size/1024))
+    squares = (x - p.tower[0]) ** 2 + (y - p.tower[1]) ** 2
+    return Scene(
+        colours(p, light, world)[numbers],
+        KINDS[numbers],
+        np.sqrt(squares).astype(np.float32) * np.float32(size / 1024),
+    )
 
 # %% ../nbs/00_scenes.ipynb #split-seeds
-SPLITS = {"train": 0, "val": 1_000_000, "test": 2_000_000} # the first seed of each
+SPLITS = {"train": 0, "val": 1_000_000, "test": 2_000_000}  # the first seed of each
+
 
 def split_seeds(
-    split:str, # "train", "val" or "test"
-    count:int, # how many, at most a million
-): # range of seeds
+    split: str,  # "train", "val" or "test"
+    count: int,  # how many, at most a million
+):  # range of seeds
     "The seeds of one part of the data. Raises ValueError for an unknown split or too large a count."
-    if split not in SPLITS: raise ValueError(f"split={split!r}: there are {', '.join(SPLITS)}")
-    if not 0 <= count <= 1_000_000: raise ValueError(f"count={count}: a split has 1,000,000 scenes")
+    if split not in SPLITS:
+        raise ValueError(f"split={split!r}: there are {', '.join(SPLITS)}")
+    if not 0 <= count <= 1_000_000:
+        raise ValueError(f"count={count}: a split has 1,000,000 scenes")
     return range(SPLITS[split], SPLITS[split] + count)
 
 # %% ../nbs/00_scenes.ipynb #write-scenes
 def write_scenes(
-    folder, # gets `images/0000.png`, … and `labels/0000.png`, …
-    seeds, # one per pair, in the order of the names
-    size:int=128, # pixels per side
-    world:str="far", # "far" or "control"
-): # Path of the folder
+    folder,  # gets `images/0000.png`, … and `labels/0000.png`, …
+    seeds,  # one per pair, in the order of the names
+    size: int = 128,  # pixels per side
+    world: str = "far",  # "far" or "control"
+):  # Path of the folder
     "Write scenes as PNGs: images in RGB, labels as class numbers with `PALETTE`."
     folder = Path(folder)
-    for part in ("images", "labels"): (folder/part).mkdir(parents=True, exist_ok=True)
+    for part in ("images", "labels"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
     for k, seed in enumerate(seeds):
         pair = scene(seed, size, world)
         label = Image.fromarray(pair.label)
         label.putpalette(PALETTE.tobytes())
-        Image.fromarray(pair.image).save(folder/"images"/f"{k:04d}.png", optimize=True)
-        label.save(folder/"labels"/f"{k:04d}.png", optimize=True)
+        Image.fromarray(pair.image).save(folder / "images" / f"{k:04d}.png", optimize=True)
+        label.save(folder / "labels" / f"{k:04d}.png", optimize=True)
     return folder

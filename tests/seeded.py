@@ -1,4 +1,5 @@
 "Weights and images that follow from names and sizes alone, so that a fixture holds nothing but outputs."
+
 from math import prod
 from zlib import crc32
 
@@ -8,12 +9,19 @@ import torch
 def seeded_tensor(name, shape):
     "One entry of a state dict; the same name and shape give the same numbers everywhere."
     generator, shape = torch.Generator().manual_seed(crc32(name.encode())), tuple(shape)
-    if name.endswith("num_batches_tracked"): return torch.zeros(shape, dtype=torch.int64)
-    if "gamma" in name: return torch.full(shape, 0.5)
-    if name.endswith("running_mean"): return 0.1 * torch.randn(shape, generator=generator)
-    if len(shape) == 4: return torch.randn(shape, generator=generator) * (1 / prod(shape[1:])) ** 0.5
-    if name.endswith("bias"): return 0.1 * torch.randn(shape, generator=generator)
-    return 0.75 + 0.5 * torch.rand(shape, generator=generator)  # weights of batch norm and running variances
+    if name.endswith("num_batches_tracked"):
+        return torch.zeros(shape, dtype=torch.int64)
+    if "gamma" in name:
+        return torch.full(shape, 0.5)
+    if name.endswith("running_mean"):
+        return 0.1 * torch.randn(shape, generator=generator)
+    if len(shape) == 4:
+        return torch.randn(shape, generator=generator) * (1 / prod(shape[1:])) ** 0.5
+    if name.endswith("bias"):
+        return 0.1 * torch.randn(shape, generator=generator)
+    return 0.75 + 0.5 * torch.rand(
+        shape, generator=generator
+    )  # weights of batch norm and running variances
 
 
 def seeded_state(shapes):
@@ -23,4 +31,6 @@ def seeded_state(shapes):
 
 def seeded_image(height, width):
     "A normalised image, `(1, 3, height, width)`."
-    return torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(height * 10007 + width))
+    return torch.randn(
+        1, 3, height, width, generator=torch.Generator().manual_seed(height * 10007 + width)
+    )

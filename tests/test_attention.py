@@ -1,4 +1,5 @@
 "Attention where a notebook is the wrong place for it: compiled, exported, and over many shapes."
+
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
@@ -10,26 +11,33 @@ from danet_nb.self_attention import attend, backward_op, forward_op
 
 class Both(torch.nn.Module):
     "The two modules side by side, with open gates."
+
     def __init__(self, method="auto"):
         super().__init__()
         self.position, self.channel = PositionAttention(16, method=method), ChannelAttention()
-        for module in (self.position, self.channel): torch.nn.init.ones_(module.gate)
+        for module in (self.position, self.channel):
+            torch.nn.init.ones_(module.gate)
 
-    def forward(self, x): return self.position(x) + self.channel(x)
-
-
-@pytest.fixture
-def both(): torch.manual_seed(0); return Both("stream")
+    def forward(self, x):
+        return self.position(x) + self.channel(x)
 
 
 @pytest.fixture
-def x(): return torch.randn(2, 16, 9, 7, generator=torch.Generator().manual_seed(1))
+def both():
+    torch.manual_seed(0)
+    return Both("stream")
+
+
+@pytest.fixture
+def x():
+    return torch.randn(2, 16, 9, 7, generator=torch.Generator().manual_seed(1))
 
 
 def gradients(model, x):
     "Output and gradients of the parameters for a fixed loss."
     model.zero_grad()
-    out = model(x); out.square().mean().backward()
+    out = model(x)
+    out.square().mean().backward()
     return [out.detach()] + [p.grad.clone() for p in model.parameters()]
 
 
@@ -38,7 +46,8 @@ def test_compiles_without_graph_breaks(both, x, dtype):
     compiled = torch.compile(both, fullgraph=True, backend="aot_eager")
     with torch.autocast("cpu", dtype=dtype, enabled=dtype is not None):
         want, got = gradients(both, x), gradients(compiled, x)
-    for g, w in zip(got, want, strict=True): assert_close(g, w, rtol=1e-3, atol=1e-4 if dtype is None else 1e-2)
+    for g, w in zip(got, want, strict=True):
+        assert_close(g, w, rtol=1e-3, atol=1e-4 if dtype is None else 1e-2)
 
 
 def test_operations_keep_their_promises():
@@ -64,24 +73,44 @@ def test_traces(both, x):
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(1, 3), st.integers(1, 20), st.integers(1, 20), st.integers(1, 5), st.integers(1, 5), st.integers(0, 2000))
+@given(
+    st.integers(1, 3),
+    st.integers(1, 20),
+    st.integers(1, 20),
+    st.integers(1, 5),
+    st.integers(1, 5),
+    st.integers(0, 2000),
+)
 def test_stream_equals_full(b, n, m, dk, dv, budget):
     shapes = ((b, n, dk), (b, m, dk), (b, m, dv))
     inputs = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in shapes]
     outs = [attend(*inputs, 0.7, method, budget) for method in ("stream", "full")]
     grads = [torch.autograd.grad(out.square().sum(), inputs) for out in outs]
-    assert_close(*outs, rtol=0, atol=1e-10); assert_close(*grads, rtol=0, atol=1e-9)
+    assert_close(*outs, rtol=0, atol=1e-10)
+    assert_close(*grads, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("deviation", [1, 24, 80, 800])
 @pytest.mark.parametrize("method", ["stream", "full"])
 def test_no_weight_is_subnormal(method, deviation):
     g, tiny = torch.Generator().manual_seed(0), torch.finfo(torch.float32).tiny
-    q, k = (torch.randn(1, 200, 16, generator=g, dtype=torch.float64)*(deviation/4)**0.5 for _ in "qk")
-    weights = attend(q.float(), k.float(), torch.eye(200)[None], method=method) # with these values the output is the map
+    q, k = (
+        torch.randn(1, 200, 16, generator=g, dtype=torch.float64) * (deviation / 4) ** 0.5
+        for _ in "qk"
+    )
+    weights = attend(
+        q.float(), k.float(), torch.eye(200)[None], method=method
+    )  # with these values the output is the map
     assert weights.min() >= tiny
     # energies of a thousand carry rounding of 1e-4 into the exponent, whoever computes
-    assert_close(weights.double(), attend(q.float().double(), k.float().double(), torch.eye(200)[None].double(), method="full"), rtol=0, atol=3e-6*max(1, deviation/8))
+    assert_close(
+        weights.double(),
+        attend(
+            q.float().double(), k.float().double(), torch.eye(200)[None].double(), method="full"
+        ),
+        rtol=0,
+        atol=3e-6 * max(1, deviation / 8),
+    )
 
 
 @pytest.mark.gpu
@@ -93,4 +122,6 @@ def test_cuda_agrees_with_cpu(dtype):
     for method in ("auto", "stream", "full"):
         got = attend(q.cuda(), k.cuda(), v.cuda(), method=method)
         assert got.dtype == dtype
-        assert_close(got.cpu().double(), want, rtol=0.02, atol=2e-3 if dtype == torch.float32 else 0.05)
+        assert_close(
+            got.cpu().double(), want, rtol=0.02, atol=2e-3 if dtype == torch.float32 else 0.05
+        )

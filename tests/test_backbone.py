@@ -1,12 +1,17 @@
 "Sizes, layouts and types that a backbone has to take."
+
 import pytest
 import torch
 
 from danet_nb.backbone import resnet
 
-FORMS = [dict(name="small"), dict(name="resnet18", width=4, stem_width=4),
-         dict(name="resnet50", width=4, stem_width=4, stem="deep", multi_grid=(4, 8, 16)),
-         dict(name="resnet34", width=4, stem_width=4, output_stride=16), dict(name="resnet101", width=2, output_stride=32)]
+FORMS = [
+    dict(name="small"),
+    dict(name="resnet18", width=4, stem_width=4),
+    dict(name="resnet50", width=4, stem_width=4, stem="deep", multi_grid=(4, 8, 16)),
+    dict(name="resnet34", width=4, stem_width=4, output_stride=16),
+    dict(name="resnet101", width=2, output_stride=32),
+]
 
 
 @pytest.fixture(params=FORMS, ids=lambda form: form["name"])
@@ -19,7 +24,7 @@ def model(request):
 def test_any_size(model, h, w):
     layer3, layer4 = model(torch.randn(1, 3, h, w))
     s = model.output_stride
-    assert layer4.shape == (1, model.channels[1], -(-h//s), -(-w//s))
+    assert layer4.shape == (1, model.channels[1], -(-h // s), -(-w // s))
     assert layer3.shape[1] == model.channels[0]
 
 
@@ -27,7 +32,9 @@ def test_memory_layout_changes_nothing(model):
     x = torch.randn(2, 3, 40, 24)
     expected = model(x)[1]
     for other in (x.to(memory_format=torch.channels_last), x.mT.contiguous().mT):
-        torch.testing.assert_close(model(other)[1], expected, rtol=1e-4, atol=1e-4*expected.abs().max().item())
+        torch.testing.assert_close(
+            model(other)[1], expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item()
+        )
 
 
 def test_half_precision(model):
@@ -37,4 +44,4 @@ def test_half_precision(model):
 def test_a_batch_is_its_images(model):
     x = torch.randn(3, 3, 40, 24)
     each = torch.cat([model(one[None])[1] for one in x])
-    torch.testing.assert_close(model(x)[1], each, rtol=1e-4, atol=1e-4*each.abs().max().item())
+    torch.testing.assert_close(model(x)[1], each, rtol=1e-4, atol=1e-4 * each.abs().max().item())

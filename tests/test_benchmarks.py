@@ -1,4 +1,5 @@
 "The benchmarks measure what they say: peers compute the same as ours, rounds alternate, fresh processes are fresh."
+
 import json
 import subprocess
 import sys
@@ -20,7 +21,10 @@ def test_peers_compute_attention(name):
     q, k, v = (t.detach().double().requires_grad_() for t in attention.maps(2, 60, channels=24))
     want = attend(q, k, v, method="full")
     assert_close(attention.WAYS[name](q, k, v), want)
-    grads = [torch.autograd.grad(way(q, k, v).square().sum(), (q, k, v)) for way in (attention.WAYS[name], attend)]
+    grads = [
+        torch.autograd.grad(way(q, k, v).square().sum(), (q, k, v))
+        for way in (attention.WAYS[name], attend)
+    ]
     assert_close(*grads)
 
 
@@ -32,9 +36,12 @@ def test_energies_have_the_spread_that_is_named(spread):
 
 def test_the_authors_form_is_the_same_network():
     torch.manual_seed(0)
-    ours, theirs = (make(5, backbone="resnet18", width=8, stem_width=8).eval() for make in (DANet, AuthorsDANet))
+    ours, theirs = (
+        make(5, backbone="resnet18", width=8, stem_width=8).eval() for make in (DANet, AuthorsDANet)
+    )
     for name, tensor in ours.state_dict().items():
-        if name.endswith("gate"): tensor.fill_(0.7)
+        if name.endswith("gate"):
+            tensor.fill_(0.7)
     theirs.load_state_dict(ours.state_dict())
     x = torch.randn(1, 3, 40, 56)
     assert_close(theirs(x)["fused"], ours(x), rtol=1e-4, atol=1e-5)
@@ -44,7 +51,7 @@ def test_the_authors_form_is_the_same_network():
 def test_rounds_alternate():
     ran = []
     seconds = alternate({name: lambda name=name: ran.append(name) for name in "ab"}, repeats=2)
-    assert "".join(ran) == "ab"*3 and set(seconds) == {"a", "b"} and min(seconds.values()) > 0
+    assert "".join(ran) == "ab" * 3 and set(seconds) == {"a", "b"} and min(seconds.values()) > 0
 
 
 def test_fresh_processes_do_not_inherit_the_peak():
@@ -52,20 +59,29 @@ def test_fresh_processes_do_not_inherit_the_peak():
     assert resident() > ballast.nbytes > fresh(resident)
 
 
-def test_slope(): assert slope([1, 10, 100], [3, 300, 30000]) == pytest.approx(2)
+def test_slope():
+    assert slope([1, 10, 100], [3, 300, 30000]) == pytest.approx(2)
 
 
 def test_results_are_written(tmp_path, capsys):
     write("x", {"Title": [{"a": 1, "b": 0.12345, "c": None}]}, folder=tmp_path, note="n")
-    saved = json.loads((tmp_path/"x.json").read_text())
-    assert saved["tables"] == {"Title": [{"a": 1, "b": 0.12345, "c": None}]} and saved["note"] == "n" and saved["seed"] == 0
-    assert "0.123" in (tmp_path/"x.md").read_text() and "–" in capsys.readouterr().out
+    saved = json.loads((tmp_path / "x.json").read_text())
+    assert (
+        saved["tables"] == {"Title": [{"a": 1, "b": 0.12345, "c": None}]}
+        and saved["note"] == "n"
+        and saved["seed"] == 0
+    )
+    assert "0.123" in (tmp_path / "x.md").read_text() and "–" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.stem)
 def test_committed_tables_come_from_the_committed_numbers(path):
     saved = json.loads(path.read_text())
-    assert saved["command"] == f"python -m benchmarks.{path.stem}" and saved["device"] and saved["torch"]
+    assert (
+        saved["command"] == f"python -m benchmarks.{path.stem}"
+        and saved["device"]
+        and saved["torch"]
+    )
     assert path.with_suffix(".md").read_text() == document(path.stem, saved)
 
 
@@ -76,22 +92,29 @@ def test_times_and_spreads_run_on_small_maps():
 
 
 def test_gpu_says_that_there_is_none():
-    if torch.cuda.is_available(): pytest.skip("there is one")
-    ran = subprocess.run([sys.executable, "-m", "benchmarks.gpu"], cwd=ROOT, capture_output=True, text=True)
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    ran = subprocess.run(
+        [sys.executable, "-m", "benchmarks.gpu"], cwd=ROOT, capture_output=True, text=True
+    )
     assert ran.returncode == 0 and "no GPU" in ran.stdout
 
 
 def test_kernels_that_refuse_are_named():
-    def refuse(): raise RuntimeError("not on this device\nmore")
+    def refuse():
+        raise RuntimeError("not on this device\nmore")
+
     results = gpu.measure({"able": lambda: None, "unable": refuse}, 1, "cpu")
     assert results["unable"] == "not on this device" and results["able"][0] > 0
     rows = list(gpu.rows({"N": 1}, results))
     assert rows[1] == {"N": 1, "way": "unable", "ms": "not on this device", "MiB": None}
 
 
-@pytest.mark.filterwarnings("ignore:(?i).*(kernel|attention|head_dim|dimension)") # kernels say why they refuse
+@pytest.mark.filterwarnings(
+    "ignore:(?i).*(kernel|attention|head_dim|dimension)"
+)  # kernels say why they refuse
 def test_gpu_measures_every_way_on_any_device(monkeypatch):
-    monkeypatch.setattr(gpu, "flex", lambda: attend) # compiling is not what is tested
+    monkeypatch.setattr(gpu, "flex", lambda: attend)  # compiling is not what is tested
     rows = list(gpu.attention("cpu", (16,), (torch.float32,), 1))
     assert {row["way"] for row in rows} == set(gpu.ways()) and all(row["ms"] for row in rows)
 

@@ -1,4 +1,5 @@
 "Published weights in, our own in and out: the same outputs, the same settings, or an error that says what is wrong."
+
 import functools
 import hashlib
 import http.server
@@ -13,11 +14,11 @@ from published import CLASSES, THIN, foreign_state, thin, write_authors, write_m
 from safetensors.torch import load_file
 from seeded import seeded_image, seeded_state
 
-from danet_nb import checkpoints
-from danet_nb.archives import CheckpointError, download
+from danet_nb import published
+from danet_nb.weight_files import CheckpointError, download
 from danet_nb.backbone import resnet
-from danet_nb.bundles import PretrainedDANet, bundle
-from danet_nb.checkpoints import convert, fine_tune, load_danet, load_imagenet
+from danet_nb.pretrained import PretrainedDANet, bundle
+from danet_nb.published import convert, fine_tune, load_danet, load_imagenet
 from danet_nb.danet import DANet, ablation
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -26,10 +27,12 @@ IMAGE = seeded_image(33, 50)
 
 def outputs(model, image=IMAGE):
     "All that the network says about an image."
-    with torch.no_grad(): return model.outputs(image, tuple(model.head.classifiers))
+    with torch.no_grad():
+        return model.outputs(image, tuple(model.head.classifiers))
 
 
-def assert_same(a, b): torch.testing.assert_close(outputs(a), outputs(b), rtol=0, atol=0)
+def assert_same(a, b):
+    torch.testing.assert_close(outputs(a), outputs(b), rtol=0, atol=0)
 
 
 def furthest(mine, reference):
@@ -41,33 +44,58 @@ def furthest(mine, reference):
 def saved(name, path, write, **options):
     "A file of another implementation on seeded weights, loaded; and what that implementation answered."
     state = seeded_state(json.loads((FIXTURES / f"{name}.json").read_text()))
-    return load_danet(write(path / "weights.pth", state), **options), load_file(FIXTURES / f"{name}.safetensors")
+    return load_danet(write(path / "weights.pth", state), **options), load_file(
+        FIXTURES / f"{name}.safetensors"
+    )
 
 
-@pytest.mark.parametrize("name, write", [("authors_r50", write_authors), ("mmseg_r50", write_mmseg)])
+@pytest.mark.parametrize(
+    "name, write", [("authors_r50", write_authors), ("mmseg_r50", write_mmseg)]
+)
 def test_images_through_both_implementations_agree(name, write, tmp_path):
     model, reference = saved(name, tmp_path, write)
     got = outputs(model, seeded_image(64, 96))
     assert set(got) <= set(reference)
-    for key, value in got.items(): assert furthest(value[..., ::4, ::4], reference[key]) < 1e-4
+    for key, value in got.items():
+        assert furthest(value[..., ::4, ::4], reference[key]) < 1e-4
 
 
-@pytest.mark.parametrize("name, size, options", [("mmseg_r18", (65, 97), {}), ("mmseg_r50_7x7", (33, 50), {"multi_grid": (1, 2, 4)})])
+@pytest.mark.parametrize(
+    "name, size, options",
+    [("mmseg_r18", (65, 97), {}), ("mmseg_r50_7x7", (33, 50), {"multi_grid": (1, 2, 4)})],
+)
 def test_odd_sizes_other_depths_and_stems_agree_at_stride_8(name, size, options, tmp_path):
     model, reference = saved(name, tmp_path, write_mmseg, **options)
-    with torch.no_grad(): got = model.head(model.backbone(seeded_image(*size)), tuple(reference))
-    for key, value in got.items(): assert furthest(value, reference[key]) < 1e-4
+    with torch.no_grad():
+        got = model.head(model.backbone(seeded_image(*size)), tuple(reference))
+    for key, value in got.items():
+        assert furthest(value, reference[key]) < 1e-4
 
 
-@pytest.mark.parametrize("backbone, stem", [("resnet18", "7x7"), ("resnet34", "deep"), ("resnet50", "deep"), ("resnet101", "7x7"),
-                                            ("resnet101", "deep"), ("resnet152", "7x7")])
+@pytest.mark.parametrize(
+    "backbone, stem",
+    [
+        ("resnet18", "7x7"),
+        ("resnet34", "deep"),
+        ("resnet50", "deep"),
+        ("resnet101", "7x7"),
+        ("resnet101", "deep"),
+        ("resnet152", "7x7"),
+    ],
+)
 def test_authors_depth_stem_and_multi_grid(backbone, stem, tmp_path):
     "Depth and stem are read from the shapes; the authors published DANet-101 with multi-grid."
     published = [4, 8, 16] if backbone == "resnet101" else None
     model = thin(backbone, stem=stem, multi_grid=published)
-    path = write_authors(tmp_path / "DANet.pth.tar", foreign_state(model, "authors"), legacy=stem == "deep")
+    path = write_authors(
+        tmp_path / "DANet.pth.tar", foreign_state(model, "authors"), legacy=stem == "deep"
+    )
     loaded = load_danet(path)
-    assert (loaded.config["backbone"], loaded.config["stem"], loaded.config["multi_grid"]) == (backbone, stem, published)
+    assert (loaded.config["backbone"], loaded.config["stem"], loaded.config["multi_grid"]) == (
+        backbone,
+        stem,
+        published,
+    )
     assert loaded.config["run"] == {"epoch": 240, "best_pred": 0.7993} and not loaded.training
     assert_same(loaded, model)
 
@@ -77,10 +105,13 @@ def test_arguments_win_over_what_was_published(tmp_path):
     path = write_authors(tmp_path / "a.pth.tar", foreign_state(model, "authors"))
     assert_same(load_danet(path, multi_grid=None, align_corners=False), model)
     assert furthest(outputs(load_danet(path))["fused"], outputs(model)["fused"]) > 0.01
-    with pytest.raises(TypeError, match="num_classes.*cannot be chosen"): load_danet(path, num_classes=3)
+    with pytest.raises(TypeError, match="num_classes.*cannot be chosen"):
+        load_danet(path, num_classes=3)
 
 
-@pytest.mark.parametrize("family, stem", [("mmsegmentation", "deep"), ("mmsegmentation 7x7", "7x7")])
+@pytest.mark.parametrize(
+    "family, stem", [("mmsegmentation", "deep"), ("mmsegmentation 7x7", "7x7")]
+)
 @pytest.mark.parametrize("auxiliary", [True, False])
 def test_mmsegmentation(family, stem, auxiliary, tmp_path):
     model = thin("resnet50", stem=stem, auxiliary=auxiliary, align_corners=False)
@@ -89,11 +120,19 @@ def test_mmsegmentation(family, stem, auxiliary, tmp_path):
     assert_same(loaded, model)
 
 
-@pytest.mark.parametrize("name, text", [("danet.pth", "align_corners=True"), ("danet_r50-d8_769x769_40k_cityscapes.pth", "")])
+@pytest.mark.parametrize(
+    "name, text",
+    [("danet.pth", "align_corners=True"), ("danet_r50-d8_769x769_40k_cityscapes.pth", "")],
+)
 def test_mmsegmentation_settings_come_from_its_text_or_its_name(name, text, tmp_path):
     state = foreign_state(thin("resnet50", stem="deep"), "mmsegmentation")
-    path = write_mmseg(tmp_path / name, state, text + ", multi_grid=(1, 2, 4)") if text else tmp_path / name
-    if not text: torch.save({"state_dict": state, "meta": {"dataset_meta": {"classes": CLASSES}}}, path)
+    path = (
+        write_mmseg(tmp_path / name, state, text + ", multi_grid=(1, 2, 4)")
+        if text
+        else tmp_path / name
+    )
+    if not text:
+        torch.save({"state_dict": state, "meta": {"dataset_meta": {"classes": CLASSES}}}, path)
     config = load_danet(path).config
     assert config["align_corners"] and config["classes"] == CLASSES
     assert config["multi_grid"] == ([1, 2, 4] if text else None)
@@ -110,17 +149,31 @@ def test_envelopes_and_number_types(tmp_path):
     "Bare, parallel, half precision, without counters, with the classifier for ImageNet."
     model = thin()
     state = foreign_state(model, "authors")
-    variants = {"bare": state, "parallel": {f"module.{k}": v for k, v in state.items()},
-                "no-counters": {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")},
-                "fc": {**state, "pretrained.fc.weight": torch.zeros(1000, 64), "pretrained.fc.bias": torch.zeros(1000)},
-                "parameters": {k: torch.nn.Parameter(v) if v.is_floating_point() else v for k, v in state.items()},
-                "double": {k: v.double() if v.is_floating_point() else v for k, v in state.items()}}
+    variants = {
+        "bare": state,
+        "parallel": {f"module.{k}": v for k, v in state.items()},
+        "no-counters": {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")},
+        "fc": {
+            **state,
+            "pretrained.fc.weight": torch.zeros(1000, 64),
+            "pretrained.fc.bias": torch.zeros(1000),
+        },
+        "parameters": {
+            k: torch.nn.Parameter(v) if v.is_floating_point() else v for k, v in state.items()
+        },
+        "double": {k: v.double() if v.is_floating_point() else v for k, v in state.items()},
+    }
     for name, content in variants.items():
         torch.save(content, tmp_path / name)
         assert_same(load_danet(tmp_path / name), model)
-    torch.save({k: v.half() if v.is_floating_point() else v for k, v in state.items()}, tmp_path / "half")
+    torch.save(
+        {k: v.half() if v.is_floating_point() else v for k, v in state.items()}, tmp_path / "half"
+    )
     half = load_danet(tmp_path / "half")
-    assert half.head.classifiers["fused"].weight.dtype == torch.float32 and furthest(outputs(half)["fused"], outputs(model)["fused"]) < 0.01
+    assert (
+        half.head.classifiers["fused"].weight.dtype == torch.float32
+        and furthest(outputs(half)["fused"], outputs(model)["fused"]) < 0.01
+    )
 
 
 def test_loading_leaves_the_random_numbers_alone(tmp_path):
@@ -138,47 +191,98 @@ def test_one_error_lists_missing_unknown_and_misshapen_names(tmp_path):
     del state["head.conv8.1.bias"]
     state["head.conv7.1.weight"] = torch.zeros(9, 16, 1, 1)
     state["something.else"] = torch.zeros(2)
-    with pytest.raises(CheckpointError) as error: load_danet(write_authors(tmp_path / "a.pth.tar", state))
+    with pytest.raises(CheckpointError) as error:
+        load_danet(write_authors(tmp_path / "a.pth.tar", state))
     text = str(error.value)
     assert "2 missing" in text and "head.conv8.1.bias" in text
-    assert "head.conv5a.0.wieght (nearest known name: head.conv5a.0.weight)" in text and "something.else" in text
+    assert (
+        "head.conv5a.0.wieght (nearest known name: head.conv5a.0.weight)" in text
+        and "something.else" in text
+    )
     assert "head.conv7.1.weight: [9, 16, 1, 1], expected [5, 16, 1, 1]" in text
 
 
 def test_files_of_other_networks_are_named(tmp_path):
     torch.save(resnet("resnet18", **{k: 8 for k in THIN}).state_dict(), tmp_path / "resnet18.pth")
-    with pytest.raises(CheckpointError, match="ImageNet backbone"): load_danet(tmp_path / "resnet18.pth")
+    with pytest.raises(CheckpointError, match="ImageNet backbone"):
+        load_danet(tmp_path / "resnet18.pth")
     torch.save({"encoder.weight": torch.zeros(2)}, tmp_path / "other.pth")
-    with pytest.raises(CheckpointError, match="known family.*encoder.weight"): load_danet(tmp_path / "other.pth")
-    with pytest.raises(FileNotFoundError, match="no weights at"): load_danet(tmp_path / "absent.pth")
-    with pytest.raises(FileNotFoundError, match="model.safetensors"): load_danet(tmp_path)
+    with pytest.raises(CheckpointError, match="known family.*encoder.weight"):
+        load_danet(tmp_path / "other.pth")
+    with pytest.raises(FileNotFoundError, match="no weights at"):
+        load_danet(tmp_path / "absent.pth")
+    with pytest.raises(FileNotFoundError, match="model.safetensors"):
+        load_danet(tmp_path)
 
 
-@pytest.mark.parametrize("options", [{}, {"attention": "none"}, {"channel_form": "paper", "attention": "channel"}, {"multi_grid": (1, 2)},
-                                     {"stem": "deep", "auxiliary": True, "channels": 24, "output_stride": 16, "align_corners": False}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"attention": "none"},
+        {"channel_form": "paper", "attention": "channel"},
+        {"multi_grid": (1, 2)},
+        {
+            "stem": "deep",
+            "auxiliary": True,
+            "channels": 24,
+            "output_stride": 16,
+            "align_corners": False,
+        },
+    ],
+    ids=str,
+)
 def test_our_format_gives_the_same_bits(options, tmp_path):
     model = thin(**options)
     model.save_pretrained(tmp_path / "folder")
-    assert {p.name for p in (tmp_path / "folder").iterdir()} == {"config.json", "model.safetensors", "README.md"}
-    (tmp_path / "alone.safetensors").write_bytes((tmp_path / "folder/model.safetensors").read_bytes())
-    for copy in (load_danet(tmp_path / "folder"), PretrainedDANet.from_pretrained(tmp_path / "folder"), load_danet(tmp_path / "alone.safetensors")):
+    assert {p.name for p in (tmp_path / "folder").iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        "README.md",
+    }
+    (tmp_path / "alone.safetensors").write_bytes(
+        (tmp_path / "folder/model.safetensors").read_bytes()
+    )
+    for copy in (
+        load_danet(tmp_path / "folder"),
+        PretrainedDANet.from_pretrained(tmp_path / "folder"),
+        load_danet(tmp_path / "alone.safetensors"),
+    ):
         assert_same(copy, model)
-        assert not copy.training and copy.config == json.loads((tmp_path / "folder/config.json").read_text())
+        assert not copy.training and copy.config == json.loads(
+            (tmp_path / "folder/config.json").read_text()
+        )
 
 
-@pytest.mark.parametrize("options", [dict(backbone="small", channels=32), dict(backbone="resnet18", multi_grid=(2, 4), **ablation("position")),
-                                     dict(backbone="resnet50", stem="deep", output_stride=16, **ablation("both", "paper")),
-                                     dict(backbone="resnet18", align_corners=False, dropout=0.3, auxiliary=True, **ablation("none"))], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(backbone="small", channels=32),
+        dict(backbone="resnet18", multi_grid=(2, 4), **ablation("position")),
+        dict(backbone="resnet50", stem="deep", output_stride=16, **ablation("both", "paper")),
+        dict(
+            backbone="resnet18",
+            align_corners=False,
+            dropout=0.3,
+            auxiliary=True,
+            **ablation("none"),
+        ),
+    ],
+    ids=str,
+)
 def test_any_network_can_be_saved(options, tmp_path):
     "The settings are read from the live network: nothing has to be remembered."
     thin_form = {} if options["backbone"] == "small" else THIN
     model = DANet(4, **thin_form, **options).eval()
     with torch.no_grad():
-        for gate in [p for name, p in model.named_parameters() if name.endswith("gate")]: gate.fill_(0.5)
+        for gate in [p for name, p in model.named_parameters() if name.endswith("gate")]:
+            gate.fill_(0.5)
     bundle(model, classes=list("abcd")).save_pretrained(tmp_path)
     loaded = load_danet(tmp_path)
     assert_same(loaded, model)
-    assert loaded.head.dropout.p == model.head.dropout.p and loaded.config["classes"] == list("abcd")
+    assert loaded.head.dropout.p == model.head.dropout.p and loaded.config["classes"] == list(
+        "abcd"
+    )
 
 
 def test_convert_keeps_what_the_file_says(tmp_path):
@@ -191,23 +295,43 @@ def test_convert_keeps_what_the_file_says(tmp_path):
 
 def test_card_says_classes_metrics_and_run(tmp_path):
     palette = [[i, i, i] for i in range(5)]
-    model = thin(classes=["sky", "a|b", *CLASSES[2:]], palette=palette, metrics={"mIoU": 0.5, "iou": [0.1, 0.2, 0.3, 0.4, 0.9]}, run={"seed": 3})
+    model = thin(
+        classes=["sky", "a|b", *CLASSES[2:]],
+        palette=palette,
+        metrics={"mIoU": 0.5, "iou": [0.1, 0.2, 0.3, 0.4, 0.9]},
+        run={"seed": 3},
+    )
     model.save_pretrained(tmp_path)
     card = huggingface_hub.ModelCard.load(tmp_path / "README.md")
     assert card.data.library_name == "danet_nb" and card.data.license == "apache-2.0"
-    for line in ("| 0 | sky | [0, 0, 0] | 0.1 |", "| 1 | a\\|b | [1, 1, 1] | 0.2 |", "| mIoU | 0.5 |", "| seed | 3 |", "| width | 8 |"):
+    for line in (
+        "| 0 | sky | [0, 0, 0] | 0.1 |",
+        "| 1 | a\\|b | [1, 1, 1] | 0.2 |",
+        "| mIoU | 0.5 |",
+        "| seed | 3 |",
+        "| width | 8 |",
+    ):
         assert line in card.content
 
 
 def test_push_and_load_by_name(tmp_path, monkeypatch):
     "The hub itself is replaced by a folder."
+
     def upload(self, repo_id, folder_path, **ignored):
-        for file in Path(folder_path).iterdir(): (tmp_path / file.name).write_bytes(file.read_bytes())
+        for file in Path(folder_path).iterdir():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
         return repo_id
+
     fetch = lambda repo, filename, **ignored: str(tmp_path / filename)
-    monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", lambda self, repo_id, **ignored: huggingface_hub.RepoUrl(f"https://huggingface.co/{repo_id}"))
+    monkeypatch.setattr(
+        huggingface_hub.HfApi,
+        "create_repo",
+        lambda self, repo_id, **ignored: huggingface_hub.RepoUrl(
+            f"https://huggingface.co/{repo_id}"
+        ),
+    )
     monkeypatch.setattr(huggingface_hub.HfApi, "upload_folder", upload)
-    monkeypatch.setattr(checkpoints, "hf_hub_download", fetch)
+    monkeypatch.setattr(published, "hf_hub_download", fetch)
     model = thin()
     model.push_to_hub("somebody/danet-thin")
     assert_same(load_danet("somebody/danet-thin"), model)
@@ -216,32 +340,62 @@ def test_push_and_load_by_name(tmp_path, monkeypatch):
 def test_edited_and_broken_configurations(tmp_path):
     thin().save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
-    for change in ({"num_classes": 6}, {"backbone": "resnet999"}, {"surprise": 1}, {"num_classes": 10**15}, {"width": "wide"}):
+    for change in (
+        {"num_classes": 6},
+        {"backbone": "resnet999"},
+        {"surprise": 1},
+        {"num_classes": 10**15},
+        {"width": "wide"},
+    ):
         (tmp_path / "config.json").write_text(json.dumps({**config, **change}))
-        with pytest.raises(CheckpointError): load_danet(tmp_path)
+        with pytest.raises(CheckpointError):
+            load_danet(tmp_path)
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(CheckpointError, match="config.json"): load_danet(tmp_path)
+    with pytest.raises(CheckpointError, match="config.json"):
+        load_danet(tmp_path)
 
 
 def test_fine_tuning_lists_what_was_kept():
     model = thin(auxiliary=True)
     tuned = fine_tune(model, 3, classes=["a", "b", "c"])
-    assert set(tuned.new) == {f"head.classifiers.{n}.{p}" for n in ("fused", "position", "channel", "auxiliary") for p in ("weight", "bias")}
+    assert set(tuned.new) == {
+        f"head.classifiers.{n}.{p}"
+        for n in ("fused", "position", "channel", "auxiliary")
+        for p in ("weight", "bias")
+    }
     assert sorted(tuned.kept + tuned.new) == sorted(model.state_dict())
-    for name in tuned.kept: torch.testing.assert_close(tuned.model.state_dict()[name], model.state_dict()[name], rtol=0, atol=0)
-    assert tuned.model.training and tuned.model(torch.cat([IMAGE, IMAGE]))["fused"].shape == (2, 3, 33, 50)
-    assert tuned.model.config["classes"] == ["a", "b", "c"] and tuned.model.config["metrics"] is None
-    assert all(n in fine_tune(model, 3, channels=32).new for n in ("head.position_in.0.weight", "head.position_attention.value_conv.bias"))
+    for name in tuned.kept:
+        torch.testing.assert_close(
+            tuned.model.state_dict()[name], model.state_dict()[name], rtol=0, atol=0
+        )
+    assert tuned.model.training and tuned.model(torch.cat([IMAGE, IMAGE]))["fused"].shape == (
+        2,
+        3,
+        33,
+        50,
+    )
+    assert (
+        tuned.model.config["classes"] == ["a", "b", "c"] and tuned.model.config["metrics"] is None
+    )
+    assert all(
+        n in fine_tune(model, 3, channels=32).new
+        for n in ("head.position_in.0.weight", "head.position_attention.value_conv.bias")
+    )
 
 
 @pytest.fixture
 def server(tmp_path):
     "A web server on this machine, for the files of a folder."
+
     class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *ignored): pass
+        def log_message(self, *ignored):
+            pass
+
     folder = tmp_path / "server"
     folder.mkdir()
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder)) as server:
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=folder)
+    ) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield folder, f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
@@ -259,30 +413,41 @@ def test_imagenet_weights_of_every_depth(name, server, cache, monkeypatch):
     "Fetched once, checked by hash, loaded strictly; only the classifier is dropped."
     folder, address = server
     source = resnet(name, **THIN)
-    torch.save({**source.state_dict(), "fc.weight": torch.zeros(1000, 64), "fc.bias": torch.zeros(1000)}, folder / "new.pth")
+    torch.save(
+        {**source.state_dict(), "fc.weight": torch.zeros(1000, 64), "fc.bias": torch.zeros(1000)},
+        folder / "new.pth",
+    )
     file = f"{name}-{hashlib.sha256((folder / 'new.pth').read_bytes()).hexdigest()[:8]}.pth"
     (folder / "new.pth").rename(folder / file)
-    monkeypatch.setitem(checkpoints.IMAGENET, name, f"{address}/{file}")
+    monkeypatch.setitem(published.IMAGENET, name, f"{address}/{file}")
     first = resnet(name, pretrained=True, **THIN)
     (folder / file).unlink()
     again = load_imagenet(resnet(name, **THIN), name)
-    for copy in (first, again): torch.testing.assert_close(dict(copy.state_dict()), dict(source.state_dict()), rtol=0, atol=0)
+    for copy in (first, again):
+        torch.testing.assert_close(
+            dict(copy.state_dict()), dict(source.state_dict()), rtol=0, atol=0
+        )
 
 
 def test_imagenet_weights_from_a_file_are_strict(tmp_path):
     torch.save(resnet("resnet18", **THIN).state_dict(), tmp_path / "r18.pth")
     resnet("resnet18", pretrained=tmp_path / "r18.pth", **THIN)
-    with pytest.raises(CheckpointError, match="missing"): load_imagenet(resnet("resnet34", **THIN), tmp_path / "r18.pth")
-    with pytest.raises(CheckpointError, match="conv1.0.weight"): load_imagenet(resnet("resnet18", stem="deep", **THIN), tmp_path / "r18.pth")
-    with pytest.raises(CheckpointError, match="small"): load_imagenet(resnet("small"), "small")
+    with pytest.raises(CheckpointError, match="missing"):
+        load_imagenet(resnet("resnet34", **THIN), tmp_path / "r18.pth")
+    with pytest.raises(CheckpointError, match="conv1.0.weight"):
+        load_imagenet(resnet("resnet18", stem="deep", **THIN), tmp_path / "r18.pth")
+    with pytest.raises(CheckpointError, match="small"):
+        load_imagenet(resnet("small"), "small")
 
 
 def test_wrong_hash_and_absent_server(server, cache):
     folder, address = server
     (folder / "weights-00000000.pth").write_bytes(b"damaged on the way")
-    with pytest.raises(CheckpointError, match="hash"): download(f"{address}/weights-00000000.pth")
+    with pytest.raises(CheckpointError, match="hash"):
+        download(f"{address}/weights-00000000.pth")
     assert not list(cache.iterdir())
-    with pytest.raises(CheckpointError, match="cannot be downloaded"): download(f"{address}/nothing.pth")
+    with pytest.raises(CheckpointError, match="cannot be downloaded"):
+        download(f"{address}/nothing.pth")
 
 
 def test_load_danet_from_a_url(server, cache):

@@ -1,4 +1,5 @@
 "Every notebook: its form, and Restart-and-Run-All in a real kernel with the saved text as the expectation."
+
 import re
 from pathlib import Path
 
@@ -10,26 +11,37 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "nbs").glob("*.ipynb"))
 NUMBER = re.compile(r"-?\d+\.?\d*(?:e[-+]?\d+)?")
 
 
-def ids(path): return path.stem
+def ids(path):
+    return path.stem
 
 
-def code_cells(notebook): return [c for c in notebook.cells if c.cell_type == "code"]
+def code_cells(notebook):
+    return [c for c in notebook.cells if c.cell_type == "code"]
 
 
 def images(notebook):
     "Every picture that a cell shows, with the id of the cell."
-    return [(c.id, o) for c in code_cells(notebook) for o in c.outputs if "image/png" in o.get("data", {})]
+    return [
+        (c.id, o)
+        for c in code_cells(notebook)
+        for o in c.outputs
+        if "image/png" in o.get("data", {})
+    ]
 
 
 def text_of(cell):
     "What a cell prints or returns, pictures aside."
-    texts = [o.text if o.output_type == "stream" else o.get("data", {}).get("text/plain", "") for o in cell.outputs]
+    texts = [
+        o.text if o.output_type == "stream" else o.get("data", {}).get("text/plain", "")
+        for o in cell.outputs
+    ]
     return "\n".join(t for t in texts if "IPython.core.display.Image" not in t)
 
 
 def differences(saved, fresh, tolerance=0.02):
     "Why two texts differ: other words, or a number further off than `tolerance` (relative)."
-    if NUMBER.sub("#", saved).split() != NUMBER.sub("#", fresh).split(): return f"saved:\n{saved}\nfresh:\n{fresh}"
+    if NUMBER.sub("#", saved).split() != NUMBER.sub("#", fresh).split():
+        return f"saved:\n{saved}\nfresh:\n{fresh}"
     pairs = zip(map(float, NUMBER.findall(saved)), map(float, NUMBER.findall(fresh)))
     return [(a, b) for a, b in pairs if abs(a - b) > tolerance * max(abs(a), abs(b)) + 1e-5]
 
@@ -37,44 +49,66 @@ def differences(saved, fresh, tolerance=0.02):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=ids)
 def test_runs_in_a_real_kernel_and_prints_what_was_saved(path):
     saved = nbformat.read(path, 4)
-    fresh = NotebookClient(nbformat.read(path, 4), timeout=300, resources={"metadata": {"path": path.parent}}).execute()
+    fresh = NotebookClient(
+        nbformat.read(path, 4), timeout=300, resources={"metadata": {"path": path.parent}}
+    ).execute()
     for old, new in zip(code_cells(saved), code_cells(fresh)):
         if "varies" not in old.metadata.get("tags", []):
-            assert not differences(text_of(old), text_of(new)), f"{path.name}, cell {old.id}: run it again and save it"
+            assert not differences(text_of(old), text_of(new)), (
+                f"{path.name}, cell {old.id}: run it again and save it"
+            )
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=ids)
 def test_form(path):
     notebook = nbformat.read(path, 4)
     assert path.stat().st_size <= 1_000_000, "over 1 MB: draw smaller figures"
-    assert re.match(r"# .+\n+> .+", notebook.cells[0].source), "begin with a title and one sentence in a blockquote"
+    assert re.match(r"# .+\n+> .+", notebook.cells[0].source), (
+        "begin with a title and one sentence in a blockquote"
+    )
     assert "widgets" not in notebook.metadata, "saved widget state does not render"
-    assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", c.id) for c in notebook.cells), "name the cells: lower-case-with-dashes"
+    assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", c.id) for c in notebook.cells), (
+        "name the cells: lower-case-with-dashes"
+    )
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=ids)
 def test_figures_have_words(path):
     notebook = nbformat.read(path, 4)
     for cell, output in images(notebook):
-        assert len(output.metadata.get("image/png", {}).get("alt", "").split()) >= 4, f"cell {cell}: no alternative text"
+        assert len(output.metadata.get("image/png", {}).get("alt", "").split()) >= 4, (
+            f"cell {cell}: no alternative text"
+        )
     prose = "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
-    assert not re.search(r"!\[\s*(image(\.png)?)?\s*\]\(", prose), "a picture in the prose without alternative text"
+    assert not re.search(r"!\[\s*(image(\.png)?)?\s*\]\(", prose), (
+        "a picture in the prose without alternative text"
+    )
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=ids)
 def test_headings_skip_no_level(path):
     notebook = nbformat.read(path, 4)
-    prose = "\n".join(re.sub(r"```.*?```", "", c.source, flags=re.S) for c in notebook.cells if c.cell_type == "markdown")
+    prose = "\n".join(
+        re.sub(r"```.*?```", "", c.source, flags=re.S)
+        for c in notebook.cells
+        if c.cell_type == "markdown"
+    )
     levels = [len(m) for m in re.findall(r"^(#+) ", prose, flags=re.M)]
     assert levels.count(1) == 1, "one title per notebook"
-    assert all(b - a <= 1 for a, b in zip(levels, levels[1:])), f"a heading level is skipped: {levels}"
+    assert all(b - a <= 1 for a, b in zip(levels, levels[1:])), (
+        f"a heading level is skipped: {levels}"
+    )
 
 
 def test_no_error_or_warning_is_saved():
     for path in NOTEBOOKS:
         for cell in code_cells(nbformat.read(path, 4)):
-            noise = [o for o in cell.outputs if o.output_type == "error" or o.get("name") == "stderr"]
-            assert not noise or "raises-exception" in cell.metadata.get("tags", []), f"{path.name}, cell {cell.id}: {noise}"
+            noise = [
+                o for o in cell.outputs if o.output_type == "error" or o.get("name") == "stderr"
+            ]
+            assert not noise or "raises-exception" in cell.metadata.get("tags", []), (
+                f"{path.name}, cell {cell.id}: {noise}"
+            )
 
 
 def test_a_changed_number_or_word_is_noticed():

@@ -1,4 +1,5 @@
 "The notebooks and the package say the same, and the notebooks are clean."
+
 import filecmp
 import re
 import shutil
@@ -14,15 +15,19 @@ ROOT = Path(__file__).parents[1]
 
 def nbdev(command, cwd):
     "Run one of nbdev's commands from the environment of this interpreter."
-    subprocess.run([Path(sys.executable).parent / command], cwd=cwd, check=True, capture_output=True)
+    subprocess.run(
+        [Path(sys.executable).parent / command], cwd=cwd, check=True, capture_output=True
+    )
 
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
     "A copy of what nbdev reads and writes, so that no test changes the working tree."
     copy = tmp_path_factory.mktemp("project")
-    for name in ("settings.ini", "setup.py", "pyproject.toml", "README.md"): shutil.copy(ROOT / name, copy)
-    for name in ("nbs", "danet_nb"): shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("settings.ini", "setup.py", "pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, copy)
+    for name in ("nbs", "danet_nb"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     return copy
 
 
@@ -34,8 +39,12 @@ def test_package_is_what_the_notebooks_export(copy):
     nbdev("nbdev_export", copy)
     names = sorted(p.name for p in (ROOT / "danet_nb").glob("*.py"))
     assert names == sorted(p.name for p in (copy / "danet_nb").glob("*.py"))
-    _, different, errors = filecmp.cmpfiles(ROOT / "danet_nb", copy / "danet_nb", names, shallow=False)
-    assert not different + errors, f"run `nbdev_export`: {different + errors} differ from their notebooks"
+    _, different, errors = filecmp.cmpfiles(
+        ROOT / "danet_nb", copy / "danet_nb", names, shallow=False
+    )
+    assert not different + errors, (
+        f"run `nbdev_export`: {different + errors} differ from their notebooks"
+    )
 
 
 def test_notebooks_are_clean(copy):
@@ -48,21 +57,46 @@ def test_notebooks_are_clean(copy):
 
 def test_readme_is_the_front_page(tmp_path):
     "README.md says what nbs/index.ipynb says, cell by cell; `make readme` writes it."
-    for name in ("Makefile", "constraints.txt"): shutil.copy(ROOT / name, tmp_path)
+    for name in ("Makefile", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
     shutil.copytree(ROOT / "nbs", tmp_path / "nbs", ignore=shutil.ignore_patterns("__pycache__"))
     binaries = Path(sys.executable).parent
-    subprocess.run(["make", "readme", f"VENV={binaries.parent}", "--assume-old", f"{binaries.parent}/installed"], cwd=tmp_path, check=True, capture_output=True)
-    assert (tmp_path / "README.md").read_text(encoding="utf-8") == (ROOT / "README.md").read_text(encoding="utf-8"), "run `make readme`"
+    subprocess.run(
+        [
+            "make",
+            "readme",
+            f"VENV={binaries.parent}",
+            "--assume-old",
+            f"{binaries.parent}/installed",
+        ],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == (ROOT / "README.md").read_text(
+        encoding="utf-8"
+    ), "run `make readme`"
 
 
-def links(text): return re.findall(r"\]\(([^)#\s]+)[^)]*\)", text)
+def links(text):
+    return re.findall(r"\]\(([^)#\s]+)[^)]*\)", text)
 
 
-@pytest.mark.parametrize("page", sorted([*ROOT.glob("*.md"), *(ROOT / "nbs").glob("*.ipynb")]), ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "page", sorted([*ROOT.glob("*.md"), *(ROOT / "nbs").glob("*.ipynb")]), ids=lambda p: p.name
+)
 def test_links_to_files_lead_somewhere(page):
     "Every relative link of a page or notebook names a file that is there."
-    if page.suffix == ".md": text = page.read_text(encoding="utf-8")
-    else: text = "\n".join(c.source for c in nbformat.read(page, 4).cells if c.cell_type == "markdown")
+    if page.suffix == ".md":
+        text = page.read_text(encoding="utf-8")
+    else:
+        text = "\n".join(
+            c.source for c in nbformat.read(page, 4).cells if c.cell_type == "markdown"
+        )
     text = re.sub(r"```.*?```|`[^`]*`|\$[^$]*\$", "", text, flags=re.S)
-    broken = [link for link in links(text) if not re.match(r"[a-z]+:", link) and not (page.parent / link).exists()]
+    broken = [
+        link
+        for link in links(text)
+        if not re.match(r"[a-z]+:", link) and not (page.parent / link).exists()
+    ]
     assert not broken, f"{page.name}: {broken}"

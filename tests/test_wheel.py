@@ -1,4 +1,5 @@
 "A built wheel works without the development tools, in a folder that is not the repository."
+
 import subprocess
 import sys
 import zipfile
@@ -13,7 +14,11 @@ ROOT = Path(__file__).parents[1]
 def wheel(tmp_path_factory):
     "The wheel that `pip wheel .` builds."
     folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run([sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", folder, str(ROOT)], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", folder, str(ROOT)],
+        check=True,
+        capture_output=True,
+    )
     return next(folder.glob("danet_nb-*.whl"))
 
 
@@ -39,5 +44,11 @@ def test_metadata_names_the_command_and_no_development_tool(wheel):
     archive = zipfile.ZipFile(wheel)
     read = lambda end: next(archive.read(n).decode() for n in archive.namelist() if n.endswith(end))
     assert "danet=danet_nb.cli:main" in read("entry_points.txt").replace(" ", "")
-    required = [line for line in read("METADATA").splitlines() if line.startswith("Requires-Dist") and "extra" not in line]
-    assert required and not [line for line in required if any(t in line for t in ("nbdev", "fastcore", "execnb"))]
+    required = [
+        line
+        for line in read("METADATA").splitlines()
+        if line.startswith("Requires-Dist") and "extra" not in line
+    ]
+    assert required and not [
+        line for line in required if any(t in line for t in ("nbdev", "fastcore", "execnb"))
+    ]
