@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 NOTEBOOKS := $(sort $(wildcard nbs/*.ipynb))
 export MPLBACKEND ?= agg
 
-.PHONY: help demo test lab notebooks readme bench hooks clean
+.PHONY: help demo lint test lab notebooks readme bench hooks clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -19,7 +19,12 @@ $(VENV)/installed: settings.ini setup.py constraints.txt
 demo: $(VENV)/installed ## train plain and dual-attention networks on the embedded data (about 5 minutes on 2 cores)
 	$(BIN)/danet demo --out runs/demo
 
-test: $(VENV)/installed ## run every notebook and every test
+lint: $(VENV)/installed ## what a tool can hold: form, imports, types
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/basedpyright
+
+test: lint ## check the form, run every notebook and every test
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --do_print
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
@@ -47,4 +52,4 @@ hooks: $(VENV)/installed ## install nbdev's git hooks (clean notebooks, readable
 	$(BIN)/nbdev_install_hooks
 
 clean: ## remove the environment and everything that can be made again
-	rm -rf $(VENV) build dist runs *.egg-info .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist runs *.egg-info .pytest_cache .hypothesis .ruff_cache

@@ -1,5 +1,6 @@
 "Packaging of danet_nb: every value comes from settings.ini, which nbdev reads as well."
 
+import re
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -11,16 +12,26 @@ config.read(ROOT / "settings.ini", encoding="utf-8")
 settings = config["DEFAULT"]
 
 
-def requirements(key):
+def requirements(key: str) -> list[str]:
     "The space-separated requirements of `key`; each one is written without inner spaces."
     return settings.get(key, "").split()
+
+
+def absolute_links(text: str) -> str:
+    "The README for a package index, which has none of the files that its links name."
+    page = f"{settings['git_url']}/blob/{settings['branch']}/"
+    picture = page.replace("//github.com/", "//raw.githubusercontent.com/").replace("/blob/", "/")
+    relative = r"(?!https?://|#|mailto:)"
+    text = re.sub(rf"(!\[[^\]]*\]\(){relative}", rf"\g<1>{picture}", text)
+    text = re.sub(rf"(<img[^>]*\ssrc=\"){relative}", rf"\g<1>{picture}", text)
+    return re.sub(rf"(\]\(|\shref=\"){relative}", rf"\g<1>{page}", text)
 
 
 setup(
     name=settings["lib_name"],
     version=settings["version"],
     description=settings["description"],
-    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description=absolute_links((ROOT / "README.md").read_text(encoding="utf-8")),
     long_description_content_type="text/markdown",
     keywords=settings["keywords"],
     author=settings["author"],
@@ -28,6 +39,7 @@ setup(
     url=settings["git_url"],
     license="Apache-2.0",
     packages=[settings["lib_path"]],
+    package_data={settings["lib_path"]: ["py.typed"]},
     python_requires=">=" + settings["min_python"],
     install_requires=requirements("requirements"),
     extras_require={
@@ -46,6 +58,7 @@ setup(
         "Intended Audience :: Science/Research",
         "Intended Audience :: Education",
         "Programming Language :: Python :: 3",
+        "Typing :: Typed",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
         "Topic :: Scientific/Engineering :: Image Recognition",
     ],

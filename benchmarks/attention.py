@@ -1,9 +1,17 @@
-"""Position attention alone: the map written down, as in public code, against `attend`. `python -m benchmarks.attention`"""
+"""Position attention alone: the map written down, as in public code, against `attend`.
+
+`python -m benchmarks.attention`
+"""
+
+from collections.abc import Callable
+from functools import partial
 
 import torch
-from danet_nb.self_attention import attend
+from torch import Tensor
+
 from benchmarks.measure import SEED, alternate, fresh, resident, slope, write
 from benchmarks.peers import authors_attention, mmseg_attention, products
+from danet_nb.self_attention import attend
 
 WAYS = {
     "authors": authors_attention,
@@ -12,7 +20,8 @@ WAYS = {
     "ours": attend,
 }
 MATERIALISED = ("authors", "mmsegmentation")
-SHAPES = [
+MEASURED = (*MATERIALISED, "ours")
+SHAPES = [  # images, positions, repeats
     (1, 256, 100),
     (1, 512, 50),
     (8, 256, 30),
@@ -24,24 +33,32 @@ SHAPES = [
     (1, 16384, 3),
     (1, 32768, 1),
 ]
+SIZES = [1024, 2304, 4096, 9216, 16384, 32768]  # positions
 SPREADS = (1, 8, 24, 80)  # standard deviations of the energies
+MEBIBYTE = 2**20
 
 
-def maps(batch, positions, spread=8, width=64, channels=512):
-    "Queries, keys and values `(B, N, D)` as 1x1 convolutions leave them, positions last in memory, whose energies have this standard deviation."
+def projections(
+    batch: int,  # images B
+    positions: int,  # N
+    spread: float = 8,  # standard deviation of the energies
+    width: int = 64,  # D of queries and keys
+    channels: int = 512,  # of the values
+) -> list[Tensor]:
+    "q, k and v `(B, N, D)` as 1x1 convolutions leave them: positions last in memory."
     torch.manual_seed(SEED)
     factor = (spread / width**0.5) ** 0.5
     q, k, v = (torch.randn(batch, d, positions) for d in (width, width, channels))
     return [t.requires_grad_().mT for t in (factor * q, factor * k, v)]
 
 
-def forward(way, inputs):
+def forward(way: Callable, inputs: list[Tensor]) -> Tensor:
     "One forward pass without gradients."
     with torch.no_grad():
         return way(*inputs)
 
 
-def both(way, inputs):
+def both(way: Callable, inputs: list[Tensor]) -> tuple[Tensor, ...]:
     "One forward and one backward pass."
     out = way(*inputs)
     return torch.autograd.grad(out, inputs, torch.ones_like(out))
@@ -50,99 +67,103 @@ def both(way, inputs):
 PASSES = {"forward": forward, "forward + backward": both}
 
 
-def peak(name, step, positions):
+def peak(
+    name: str,  # a key of WAYS
+    step: str,  # a key of PASSES
+    positions: int,  # N
+) -> int:
     "Bytes that a pass needs on top of its inputs; for a fresh process."
-    PASSES[step](WAYS[name], maps(1, 64))  # what the libraries load at the first call
-    inputs = maps(1, positions)
+    run = PASSES[step]
+    run(WAYS[name], projections(1, 64))  # what the libraries load at the first call
+    inputs = projections(1, positions)
     before = resident()
-    PASSES[step](WAYS[name], inputs)
+    run(WAYS[name], inputs)
     return resident() - before
 
 
-def ratios(seconds):
-    "How many times ours is faster than each peer."
-    return {f"{name} / ours": seconds[name] / seconds["ours"] for name in seconds if name != "ours"}
+def with_unit(values: dict[str, float], unit: str) -> dict[str, float]:
+    "The values by `name, unit`."
+    return {f"{name}, {unit}": value for name, value in values.items()}
 
 
-def times(shapes):
+def ratios(values: dict[str, float]) -> dict[str, float]:
+    "How many times each peer's seconds or bytes are ours."
+    peers = [name for name in values if name != "ours"]
+    return {f"{name} / ours": values[name] / values["ours"] for name in peers}
+
+
+def milliseconds(
+    names: tuple[str, ...],  # keys of WAYS
+    run: Callable,  # one of PASSES
+    inputs: list[Tensor],  # q, k, v
+    repeats: int,  # rounds
+) -> dict[str, float]:
+    "Median milliseconds of a pass, by way."
+    seconds = alternate({name: partial(run, WAYS[name], inputs) for name in names}, repeats)
+    return {name: 1e3 * value for name, value in seconds.items()}
+
+
+def times(shapes: list[tuple[int, int, int]]) -> list[dict]:
     "Rows of the table of times."
     rows = []
     for batch, positions, repeats in shapes:
-        inputs = maps(batch, positions)
+        inputs = projections(batch, positions)
         for step, run in PASSES.items():
-            seconds = alternate(
-                {name: lambda way=way: run(way, inputs) for name, way in WAYS.items()}, repeats
-            )
-            rows.append(
-                {
-                    "B": batch,
-                    "N": positions,
-                    "pass": step,
-                    **{f"{n}, ms": 1e3 * t for n, t in seconds.items()},
-                    **ratios(seconds),
-                }
-            )
+            ms = milliseconds(tuple(WAYS), run, inputs, repeats)
+            facts = {"B": batch, "N": positions, "pass": step}
+            rows.append({**facts, **with_unit(ms, "ms"), **ratios(ms)})
             print(rows[-1], flush=True)
     return rows
 
 
-def memory(sizes):
-    "Rows of the table of memory, and the slope of every way on log-log paper from 4096 positions on."
+def memory(sizes: list[int]) -> list[dict]:
+    "Rows of the table of memory."
     rows = []
     for positions in sizes:
         for step in PASSES:
-            mebibytes = {
-                name: fresh(peak, name, step, positions) / 2**20 for name in (*MATERIALISED, "ours")
-            }
-            rows.append(
-                {
-                    "N": positions,
-                    "pass": step,
-                    **{f"{n}, MiB": v for n, v in mebibytes.items()},
-                    **ratios(mebibytes),
-                }
-            )
+            mib = {name: fresh(peak, name, step, positions) / MEBIBYTE for name in MEASURED}
+            facts = {"N": positions, "pass": step}
+            rows.append({**facts, **with_unit(mib, "MiB"), **ratios(mib)})
             print(rows[-1], flush=True)
-    return rows, {
-        step: slopes([row for row in rows if row["pass"] == step and row["N"] >= 4096])
-        for step in PASSES
-    }
+    return rows
 
 
-def slopes(rows):
-    "The slope of memory in the number of positions for every way."
-    return {
-        name: slope([row["N"] for row in rows], [row[f"{name}, MiB"] for row in rows])
-        for name in (*MATERIALISED, "ours")
-    }
+def slopes(
+    rows: list[dict],  # of the table of memory
+    least: int = 4096,  # positions from which on the line is drawn
+) -> dict[str, dict[str, float]]:
+    "The slope of memory in the number of positions on log-log paper, by pass and way."
+    fits = {}
+    for step in PASSES:
+        chosen = [row for row in rows if row["pass"] == step and row["N"] >= least]
+        sizes = [row["N"] for row in chosen]
+        fits[step] = {
+            name: slope(sizes, [row[f"{name}, MiB"] for row in chosen]) for name in MEASURED
+        }
+    return fits
 
 
-def spreads(positions, values):
-    "Rows of the table of energies that are far apart: where weights become subnormal numbers."
+def spreads(positions: int, values: tuple[float, ...]) -> list[dict]:
+    "Rows of the table of energies far apart: where weights become subnormal numbers."
     rows = []
     for spread in values:
-        inputs = maps(1, positions, spread)
-        seconds = alternate(
-            {name: lambda way=WAYS[name]: forward(way, inputs) for name in (*MATERIALISED, "ours")},
-            1,
-        )
-        rows.append(
-            {
-                "N": positions,
-                "deviation of energies": spread,
-                **{f"{n}, ms": 1e3 * t for n, t in seconds.items()},
-                **ratios(seconds),
-            }
-        )
+        ms = milliseconds(MEASURED, forward, projections(1, positions, spread), repeats=1)
+        facts = {"N": positions, "deviation of energies": spread}
+        rows.append({**facts, **with_unit(ms, "ms"), **ratios(ms)})
         print(rows[-1], flush=True)
     return rows
 
 
-if __name__ == "__main__":
-    memory_rows, fits = memory([1024, 2304, 4096, 9216, 16384, 32768])
+def main() -> None:
+    "Measure and write."
+    memory_rows = memory(SIZES)
     tables = {
         "Time (energies with deviation 8)": times(SHAPES),
         "Peak memory on top of the inputs, in fresh processes": memory_rows,
         "Time of a forward pass, by the spread of the energies": spreads(4096, SPREADS),
     }
-    write("attention", tables, slopes=fits)
+    write("attention", tables, slopes=slopes(memory_rows))
+
+
+if __name__ == "__main__":
+    main()

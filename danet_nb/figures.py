@@ -7,42 +7,44 @@ __all__ = ['VOID', 'to_array', 'colorize', 'png_bytes', 'show', 'image_row', 'ad
 
 # %% ../nbs/90_figures.ipynb #imports
 import io
+from collections.abc import Sequence
+
 import numpy as np
-import torch
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from numpy.typing import ArrayLike
+from torch import Tensor
 
 # %% ../nbs/90_figures.ipynb #to-array
 def to_array(
-    image,  # `(3, H, W)` or `(H, W)` tensor, or an array, which stays as it is; uint8 in 0..255 or float in 0..1
-):  # `(H, W, 3)` or `(H, W)` array of the same values
-    "The image as an array with its channels last, ready to be drawn."
-    if not isinstance(image, torch.Tensor):
+    image: Tensor | np.ndarray,  # `(3, H, W)` or `(H, W)` tensor; an array stays as it is
+) -> np.ndarray:  # `(H, W, 3)` or `(H, W)`, the same values
+    "The image as an array with its channels last, ready to be drawn: uint8, or float in 0..1."
+    if not isinstance(image, Tensor):
         return image
-    return (
-        image.detach().cpu().movedim(-3, -1).numpy()
-        if image.ndim == 3
-        else image.detach().cpu().numpy()
-    )
+    image = image.detach().cpu()
+    return (image.movedim(-3, -1) if image.ndim == 3 else image).numpy()
 
 # %% ../nbs/90_figures.ipynb #colorize
 VOID = (64, 64, 64)  # the colour of ignored pixels
 
 
 def colorize(
-    label,  # `(H, W)` class numbers, tensor or array; anything outside the palette is void
-    palette,  # `(K, 3)` uint8 colours, one per class
-):  # `(H, W, 3)` uint8 array
+    label: Tensor | np.ndarray,  # `(H, W)` class numbers; anything outside the palette is void
+    palette: ArrayLike,  # `(K, 3)` colours 0..255, one per class
+) -> np.ndarray:  # `(H, W, 3)` uint8
     "The label map in the colours of its classes (void in dark grey)."
-    label, palette = np.asarray(label), np.asarray(palette, dtype=np.uint8)
-    known = (label >= 0) & (label < len(palette))
-    table = np.vstack([palette, np.array([VOID], dtype=np.uint8)])
-    return table[np.where(known, label, len(palette))]
+    label = np.asarray(label)
+    colors = np.vstack([np.asarray(palette, dtype=np.uint8), np.array([VOID], dtype=np.uint8)])
+    void = len(colors) - 1
+    known = (label >= 0) & (label < void)
+    return colors[np.where(known, label, void)]
 
 # %% ../nbs/90_figures.ipynb #png-bytes
 def png_bytes(
-    fig,  # matplotlib figure
+    fig: Figure,  # any matplotlib figure
     dpi: int = 80,  # dots per inch
-):  # bytes of a PNG file
+) -> bytes:  # of a PNG file
     "The figure on white, cut to what is drawn, legends outside its axes included."
     png = io.BytesIO()
     fig.savefig(png, format="png", dpi=dpi, facecolor="white", bbox_inches="tight")
@@ -50,11 +52,11 @@ def png_bytes(
 
 # %% ../nbs/90_figures.ipynb #show
 def show(
-    fig,  # matplotlib figure
+    fig: Figure,  # any matplotlib figure
     alt: str,  # what the picture shows, in a sentence or two, for those who cannot see it
     dpi: int = 80,  # dots per inch of the PNG
-):
-    "Display `fig` as a PNG on white with alternative text. Raises ValueError where the text says nothing."
+) -> None:
+    "Display `fig` as a PNG with alternative text. Raises ValueError where the text says nothing."
     from IPython.display import Image, display  # not needed by those who never draw
 
     if len(alt.split()) < 4:
@@ -63,16 +65,15 @@ def show(
 
 # %% ../nbs/90_figures.ipynb #image-row
 def image_row(
-    images,  # list of images: `(3, H, W)` tensors, `(H, W, 3)` arrays, or `(H, W)` maps (tensor or array) drawn with `cmap`
-    titles,  # list of as many titles
+    images: Sequence[Tensor | np.ndarray],  # `(3, H, W)` tensors, `(H, W, 3)` arrays, `(H, W)` maps
+    titles: Sequence[str],  # as many titles
     size: float = 2.4,  # inches per image
     cmap: str = "viridis",  # colours of the `(H, W)` maps
-):  # the figure
-    "The images in one row, each under its title."
+) -> Figure:
+    "The images in one row, each under its title. Raises ValueError where a title is missing."
     fig = Figure(figsize=(size * len(images), size * 1.1), layout="tight")
-    for ax, image, title in zip(
-        fig.subplots(1, len(images), squeeze=False)[0], images, titles, strict=True
-    ):
+    axes = fig.subplots(1, len(images), squeeze=False)[0]
+    for ax, image, title in zip(axes, images, titles, strict=True):
         ax.imshow(to_array(image), cmap=cmap, interpolation="nearest")
         ax.set_title(title, fontsize=9)
         ax.set_axis_off()
@@ -80,24 +81,21 @@ def image_row(
 
 # %% ../nbs/90_figures.ipynb #add-legend
 def add_legend(
-    fig,  # matplotlib figure
-    classes,  # names of the classes
-    palette,  # `(K, 3)` uint8 colours, one per class
+    fig: Figure,  # any matplotlib figure, changed in place
+    classes: Sequence[str],  # names of the classes
+    palette: ArrayLike,  # `(K, 3)` colours 0..255, one per class
     columns: int = 6,  # entries per line
-):  # the same figure
-    "Name the colours of `palette` below `fig`."
-    from matplotlib.patches import Patch
-
-    patches = [
-        Patch(
-            facecolor=np.array(color) / 255, edgecolor="grey", label=str(name).replace("$", r"\$")
-        )
-        for name, color in zip(classes, palette, strict=True)
-    ]
+) -> Figure:  # the same figure
+    "Name the colours of `palette` below `fig`. Raises ValueError where a colour has no name."
+    patches = []
+    for name, color in zip(classes, np.asarray(palette) / 255, strict=True):
+        text = str(name).replace("$", r"\$")  # matplotlib would read formulas between dollars
+        patches.append(Patch(facecolor=color, edgecolor="grey", label=text))
+    below = (0.5, 0.0)
     fig.legend(
         handles=patches,
         loc="upper center",
-        bbox_to_anchor=(0.5, 0.0),
+        bbox_to_anchor=below,
         ncols=columns,
         frameon=False,
         fontsize=8,

@@ -8,7 +8,9 @@ __all__ = ['to_rows', 'to_grid', 'PositionAttention']
 # %% ../nbs/13_position.ipynb #imports
 import torch
 from torch import Tensor, nn
-from .self_attention import attend, attention_weights
+
+from .attention_weights import attention_weights
+from .self_attention import Method, attend
 
 # %% ../nbs/13_position.ipynb #to-rows
 def to_rows(
@@ -19,22 +21,22 @@ def to_rows(
 
 # %% ../nbs/13_position.ipynb #to-grid
 def to_grid(
-    rows: Tensor,  # positions `(B, H*W, C)`
+    positions: Tensor,  # `(B, H*W, C)`
     height: int,  # H
     width: int,  # W
 ) -> Tensor:  # `(B, C, H, W)`
     "The inverse of `to_rows`."
-    return rows.unflatten(1, (height, width)).permute(0, 3, 1, 2)
+    return positions.unflatten(1, (height, width)).permute(0, 3, 1, 2)
 
 # %% ../nbs/13_position.ipynb #position-attention
 class PositionAttention(nn.Module):
-    "Position attention, eq. (1)–(2) of the paper, in the form of the authors' code. Keeps the shape of its input."
+    "Position attention, eq. (1)–(2) of the paper in the form of the authors' code; keeps shapes."
 
     def __init__(
         self,
         channels: int,  # C, of input and output
         reduction: int = 8,  # queries and keys have C // reduction channels, at least one
-        method: str = "auto",  # how `attend` computes: "auto", "stream", "full" or "sdpa"
+        method: Method = "auto",  # how `attend` computes: "auto", "stream", "full" or "sdpa"
     ):
         super().__init__()
         narrow = max(1, channels // reduction)
@@ -42,7 +44,7 @@ class PositionAttention(nn.Module):
         self.key_conv = nn.Conv2d(channels, narrow, 1)
         self.value_conv = nn.Conv2d(channels, channels, 1)
         self.gate = nn.Parameter(torch.zeros(1))
-        self.method = method
+        self.method: Method = method
 
     def weights(
         self,
@@ -51,10 +53,7 @@ class PositionAttention(nn.Module):
         "The attention map S of eq. (1), whole: for figures."
         return attention_weights(to_rows(self.query_conv(x)), to_rows(self.key_conv(x)))
 
-    def forward(
-        self,
-        x: Tensor,  # `(B, C, H, W)`
-    ) -> Tensor:  # the same shape
-        "E of eq. (2): `x` plus the gate times what every position gathered."
+    def forward(self, x: Tensor) -> Tensor:
+        "E of eq. (2), shaped like `x`: `x` plus the gate times what every position gathered."
         q, k, v = (to_rows(conv(x)) for conv in (self.query_conv, self.key_conv, self.value_conv))
         return x + self.gate * to_grid(attend(q, k, v, method=self.method), *x.shape[2:])

@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from seeded import seeded_tensor
 
-from danet_nb.weight_files import rename
-from danet_nb.pretrained import PretrainedDANet
+from danet_nb.danet import DANet
 from danet_nb.published import FAMILIES
+from danet_nb.weight_files import rename
 
 THIN = {"width": 8, "stem_width": 8}
 CLASSES = ["road", "building", "sky", "person", "car"]
@@ -14,20 +14,22 @@ CLASSES = ["road", "building", "sky", "person", "car"]
 
 def thin(backbone="resnet18", **options):
     "A small network in evaluation mode whose weights follow from their names."
-    model = PretrainedDANet(5, backbone, **{**THIN, **options})
-    model.load_state_dict(
-        {
-            k: seeded_tensor(k.replace("gate", "gamma"), v.shape)
-            for k, v in model.state_dict().items()
-        }
-    )
+    model = DANet(5, backbone, **{**THIN, **options})
+    state = {
+        name: seeded_tensor(name.replace("gate", "gamma"), value.shape)
+        for name, value in model.state_dict().items()
+    }
+    model.load_state_dict(state)
     return model.eval()
 
 
 def foreign_state(model, family):
     "Its state dict in the vocabulary of `family`."
-    state = {rename(k, FAMILIES[family]): v for k, v in model.state_dict().items()}
-    return {k: v.reshape(()) if k.endswith("gamma.scale") else v for k, v in state.items()}
+    state = {rename(name, FAMILIES[family]): value for name, value in model.state_dict().items()}
+    return {
+        name: value.reshape(()) if name.endswith("gamma.scale") else value
+        for name, value in state.items()
+    }
 
 
 def write_authors(path, state, legacy=True):

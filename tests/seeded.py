@@ -1,4 +1,4 @@
-"Weights and images that follow from names and sizes alone, so that a fixture holds nothing but outputs."
+"Weights and images that follow from names and sizes alone: fixtures hold outputs only."
 
 from math import prod
 from zlib import crc32
@@ -8,7 +8,8 @@ import torch
 
 def seeded_tensor(name, shape):
     "One entry of a state dict; the same name and shape give the same numbers everywhere."
-    generator, shape = torch.Generator().manual_seed(crc32(name.encode())), tuple(shape)
+    generator = torch.Generator().manual_seed(crc32(name.encode()))
+    shape = tuple(shape)
     if name.endswith("num_batches_tracked"):
         return torch.zeros(shape, dtype=torch.int64)
     if "gamma" in name:
@@ -19,9 +20,8 @@ def seeded_tensor(name, shape):
         return torch.randn(shape, generator=generator) * (1 / prod(shape[1:])) ** 0.5
     if name.endswith("bias"):
         return 0.1 * torch.randn(shape, generator=generator)
-    return 0.75 + 0.5 * torch.rand(
-        shape, generator=generator
-    )  # weights of batch norm and running variances
+    # weights of batch norm and running variances
+    return 0.75 + 0.5 * torch.rand(shape, generator=generator)
 
 
 def seeded_state(shapes):
@@ -31,6 +31,5 @@ def seeded_state(shapes):
 
 def seeded_image(height, width):
     "A normalised image, `(1, 3, height, width)`."
-    return torch.randn(
-        1, 3, height, width, generator=torch.Generator().manual_seed(height * 10007 + width)
-    )
+    generator = torch.Generator().manual_seed(height * 10007 + width)
+    return torch.randn(1, 3, height, width, generator=generator)

@@ -2,11 +2,14 @@
 
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.testing import assert_close
+
 from danet_nb.channel import ChannelAttention
 from danet_nb.position import PositionAttention
-from danet_nb.self_attention import attend, backward_op, forward_op
+from danet_nb.self_attention import attend
+from danet_nb.streaming import backward_op, forward_op
 
 
 class Both(torch.nn.Module):
@@ -14,9 +17,10 @@ class Both(torch.nn.Module):
 
     def __init__(self, method="auto"):
         super().__init__()
-        self.position, self.channel = PositionAttention(16, method=method), ChannelAttention()
-        for module in (self.position, self.channel):
-            torch.nn.init.ones_(module.gate)
+        self.position = PositionAttention(16, method=method)
+        self.channel = ChannelAttention()
+        torch.nn.init.ones_(self.position.gate)
+        torch.nn.init.ones_(self.channel.gate)
 
     def forward(self, x):
         return self.position(x) + self.channel(x)
@@ -41,13 +45,35 @@ def gradients(model, x):
     return [out.detach()] + [p.grad.clone() for p in model.parameters()]
 
 
+def attention_loops(q, k, v, scale):
+    "The oracle: one output row at a time, from plain indexing."
+    out = torch.zeros(*q.shape[:2], v.shape[2], dtype=v.dtype)
+    for b in range(q.shape[0]):
+        for i in range(q.shape[1]):
+            e = torch.stack([scale * (q[b, i] * k[b, j]).sum() for j in range(k.shape[1])])
+            w = e.exp() / e.exp().sum()
+            for j in range(k.shape[1]):
+                out[b, i] += w[j] * v[b, j]
+    return out
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0])
+@pytest.mark.parametrize("method", ["auto", "stream", "full", "sdpa"])
+def test_every_method_agrees_with_the_loops(method, scale):
+    g = torch.Generator().manual_seed(0)
+    shapes = ((7, 4), (5, 4), (5, 6))
+    inputs = [torch.randn(2, n, d, generator=g, dtype=torch.float64) for n, d in shapes]
+    expected = attention_loops(*inputs, scale)
+    assert_close(attend(*inputs, scale, method, budget=72), expected, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16, torch.float16])
 def test_compiles_without_graph_breaks(both, x, dtype):
     compiled = torch.compile(both, fullgraph=True, backend="aot_eager")
     with torch.autocast("cpu", dtype=dtype, enabled=dtype is not None):
-        want, got = gradients(both, x), gradients(compiled, x)
-    for g, w in zip(got, want, strict=True):
-        assert_close(g, w, rtol=1e-3, atol=1e-4 if dtype is None else 1e-2)
+        expected = gradients(both, x)
+        found = gradients(compiled, x)
+    assert_close(found, expected, rtol=1e-3, atol=1e-4 if dtype is None else 1e-2)
 
 
 def test_operations_keep_their_promises():
@@ -93,24 +119,16 @@ def test_stream_equals_full(b, n, m, dk, dv, budget):
 @pytest.mark.parametrize("deviation", [1, 24, 80, 800])
 @pytest.mark.parametrize("method", ["stream", "full"])
 def test_no_weight_is_subnormal(method, deviation):
-    g, tiny = torch.Generator().manual_seed(0), torch.finfo(torch.float32).tiny
-    q, k = (
-        torch.randn(1, 200, 16, generator=g, dtype=torch.float64) * (deviation / 4) ** 0.5
-        for _ in "qk"
-    )
-    weights = attend(
-        q.float(), k.float(), torch.eye(200)[None], method=method
-    )  # with these values the output is the map
-    assert weights.min() >= tiny
+    g = torch.Generator().manual_seed(0)
+    shape = (2, 1, 200, 16)
+    q, k = torch.randn(shape, generator=g, dtype=torch.float64) * (deviation / 4) ** 0.5
+    q, k, v = q.float(), k.float(), torch.eye(200)[None]  # with these values the output is the map
+    weights = attend(q, k, v, method=method)
+    exact = attend(q.double(), k.double(), v.double(), method="full")
     # energies of a thousand carry rounding of 1e-4 into the exponent, whoever computes
-    assert_close(
-        weights.double(),
-        attend(
-            q.float().double(), k.float().double(), torch.eye(200)[None].double(), method="full"
-        ),
-        rtol=0,
-        atol=3e-6 * max(1, deviation / 8),
-    )
+    tolerance = 3e-6 * max(1, deviation / 8)
+    assert weights.min() >= torch.finfo(torch.float32).tiny
+    assert_close(weights.double(), exact, rtol=0, atol=tolerance)
 
 
 @pytest.mark.gpu
@@ -118,10 +136,9 @@ def test_no_weight_is_subnormal(method, deviation):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_cuda_agrees_with_cpu(dtype):
     q, k, v = (torch.randn(2, 300, d, dtype=dtype) for d in (16, 16, 64))
-    want = attend(q.double(), k.double(), v.double())
+    expected = attend(q.double(), k.double(), v.double())
+    atol = 2e-3 if dtype == torch.float32 else 0.05
     for method in ("auto", "stream", "full"):
-        got = attend(q.cuda(), k.cuda(), v.cuda(), method=method)
-        assert got.dtype == dtype
-        assert_close(
-            got.cpu().double(), want, rtol=0.02, atol=2e-3 if dtype == torch.float32 else 0.05
-        )
+        found = attend(q.cuda(), k.cuda(), v.cuda(), method=method)
+        assert found.dtype == dtype
+        assert_close(found.cpu().double(), expected, rtol=0.02, atol=atol)

@@ -1,9 +1,12 @@
 "Sizes, layouts and types that a backbone has to take."
 
+from typing import get_args
+
 import pytest
 import torch
 
-from danet_nb.backbone import resnet
+from danet_nb.backbone import RESNETS, resnet
+from danet_nb.config import Backbone
 
 FORMS = [
     dict(name="small"),
@@ -11,10 +14,11 @@ FORMS = [
     dict(name="resnet50", width=4, stem_width=4, stem="deep", multi_grid=(4, 8, 16)),
     dict(name="resnet34", width=4, stem_width=4, output_stride=16),
     dict(name="resnet101", width=2, output_stride=32),
+    dict(name="resnet18", width=4, stem_width=4, stem="deep", dilate_second=False),
 ]
 
 
-@pytest.fixture(params=FORMS, ids=lambda form: form["name"])
+@pytest.fixture(params=FORMS, ids=lambda form: "-".join(map(str, form.values())))
 def model(request):
     torch.manual_seed(0)
     return resnet(**request.param).eval().requires_grad_(False)
@@ -45,3 +49,20 @@ def test_a_batch_is_its_images(model):
     x = torch.randn(3, 3, 40, 24)
     each = torch.cat([model(one[None])[1] for one in x])
     torch.testing.assert_close(model(x)[1], each, rtol=1e-4, atol=1e-4 * each.abs().max().item())
+
+
+def test_the_configuration_knows_every_backbone():
+    assert set(get_args(Backbone)) == {"small", *RESNETS}
+
+
+def test_no_backbone_reaches_for_weights():
+    with pytest.raises(TypeError, match="pretrained"):
+        resnet("resnet18", pretrained=True)
+
+
+def test_mmsegmentations_basic_blocks_keep_their_second_convolution_dense():
+    ours, theirs = (resnet("resnet18", width=4, dilate_second=dilate) for dilate in (True, False))
+    for block, dense in zip(ours.layer4, theirs.layer4, strict=True):
+        assert block.conv1.dilation == dense.conv1.dilation
+        assert block.conv2.dilation == (4, 4) and dense.conv2.dilation == (1, 1)
+        assert dense.conv2.padding == (1, 1)

@@ -1,15 +1,18 @@
-"""Bad files and odd ones: each gives the right pixels or one DataError that names the file and the cure, never a silent wrong number."""
+"""Bad files and odd ones: right pixels, or one DataError that names the file and the cure."""
 
 import io
 import re
 import struct
 import zlib
+
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import DataLoader
+
 from danet_nb.danet import DANet
 from danet_nb.datasets import (
     DataError,
@@ -19,7 +22,8 @@ from danet_nb.datasets import (
     load_pair,
     open_dataset,
 )
-from danet_nb.training import cross_entropy
+from danet_nb.losses import cross_entropy
+from danet_nb.scenes import CLASSES, WORLDS, write_worlds
 from danet_nb.transforms import training_transform
 
 rng = np.random.default_rng(0)
@@ -55,6 +59,10 @@ def written(path, data):
     return path
 
 
+def png(array):
+    return encoded(Image.fromarray(np.asarray(array, dtype=np.uint8)), "PNG")
+
+
 def with_palette(ids):
     picture = Image.fromarray(ids)
     picture.putpalette(list(range(40, 55)))
@@ -73,12 +81,12 @@ def three(grey):
 
 
 def words(call, *args, **options):
-    with pytest.raises(DataError) as error:
+    with pytest.raises(DataError) as caught:
         call(*args, **options)
-    return str(error.value)
+    return str(caught.value)
 
 
-# ---- images of every kind -------------------------------------------------------------------------------------------------
+# ---- images of every kind ----
 
 TRANSPARENT = np.dstack([RGB, np.zeros_like(GREY)])
 DEEP = rng.integers(0, 65536, (9, 13), dtype=np.uint16)
@@ -201,14 +209,12 @@ def test_no_known_white(tmp_path, mode):
     )
 
 
-# ---- damaged files ----------------------------------------------------------------------------------------------------------
+# ---- damaged files ----
 
 PHOTO = Image.fromarray(rng.integers(0, 256, (24, 40, 3), dtype=np.uint8))
-PNG, JPEG, PROGRESSIVE = (
-    encoded(PHOTO, "PNG"),
-    encoded(PHOTO, "JPEG"),
-    encoded(PHOTO, "JPEG", progressive=True),
-)
+PNG = encoded(PHOTO, "PNG")
+JPEG = encoded(PHOTO, "JPEG")
+PROGRESSIVE = encoded(PHOTO, "JPEG", progressive=True)
 LABEL = encoded(Image.fromarray(rng.integers(0, 5, (24, 40), dtype=np.uint8)), "PNG")
 
 
@@ -284,10 +290,8 @@ def test_fuzzed_png_image(file, edits):
 @FUZZ
 @given(edits=EDITS)
 def test_fuzzed_png_label(file, edits):
-    label, whole = (
-        loaded(load_label, file, edited(LABEL, edits), 5),
-        loaded(load_label, file, LABEL, 5),
-    )
+    label = loaded(load_label, file, edited(LABEL, edits), 5)
+    whole = loaded(load_label, file, LABEL, 5)
     assert label is None or torch.equal(label, whole)
 
 
@@ -295,10 +299,8 @@ def test_fuzzed_png_label(file, edits):
 @given(length=st.integers(0, 10**6), progressive=st.booleans())
 def test_truncated_jpeg(file, length, progressive):
     data = PROGRESSIVE if progressive else JPEG
-    image, whole = (
-        loaded(load_image, file, data[: length % len(data)]),
-        loaded(load_image, file, data),
-    )
+    image = loaded(load_image, file, data[: length % len(data)])
+    whole = loaded(load_image, file, data)
     assert image is None or torch.equal(image, whole)
 
 
@@ -318,7 +320,7 @@ def test_random_bytes(file, data):
     assert loaded(load_image, file, data) is None
 
 
-# ---- labels -------------------------------------------------------------------------------------------------------------------
+# ---- labels ----
 
 
 @pytest.mark.parametrize(
@@ -333,12 +335,8 @@ def test_label_modes(tmp_path, picture, format):
 
 
 def test_label_bilevel(tmp_path):
-    assert (
-        load_label(
-            written(tmp_path / "a.png", encoded(Image.fromarray(IDS > 2), "PNG")), 2
-        ).tolist()
-        == (IDS > 2).astype(int).tolist()
-    )
+    path = written(tmp_path / "a.png", encoded(Image.fromarray(IDS > 2), "PNG"))
+    assert np.array_equal(load_label(path, 2), IDS > 2)
 
 
 @pytest.mark.parametrize(
@@ -376,80 +374,59 @@ def test_label_refused(tmp_path, data, cure):
 def test_label_packed_palette(tmp_path):
     picture = Image.fromarray(IDS % 4)
     picture.putpalette(list(range(12)))
-    assert np.array_equal(
-        load_label(written(tmp_path / "a.png", encoded(picture, "PNG", bits=2)), 4), IDS % 4
-    )
+    path = written(tmp_path / "a.png", encoded(picture, "PNG", bits=2))
+    assert np.array_equal(load_label(path, 4), IDS % 4)
 
 
 @pytest.mark.parametrize(
     "ids, numbers", [([0, 5, 5, 7], "5 (2 px), 7 (1 px)"), ([0, 254], "254 (1 px)")]
 )
 def test_ids_outside(tmp_path, ids, numbers):
-    path = written(
-        tmp_path / "label.png", encoded(Image.fromarray(np.array([ids], dtype=np.uint8)), "PNG")
-    )
+    path = written(tmp_path / "label.png", png([ids]))
     message = words(load_label, path, 5)
-    assert (
-        "label.png" in message
-        and numbers in message
-        and "0 to 4" in message
-        and "ignore_index" in message
-    )
-    assert load_label(path, 5, remap={i: 255 for i in ids if i > 4}).tolist() == [
-        [i if i < 5 else 255 for i in ids]
-    ]
+    for part in ("label.png", numbers, "0 to 4", "ignore_index"):
+        assert part in message
+    remap = {i: 255 for i in ids if i > 4}
+    expected = [[i if i < 5 else 255 for i in ids]]
+    assert load_label(path, 5, remap=remap).tolist() == expected
 
 
 def test_negative_ids(tmp_path):
-    path = written(
-        tmp_path / "label.tif",
-        encoded(Image.fromarray(np.array([[0, -1]], dtype=np.int32)), "TIFF"),
-    )
+    picture = Image.fromarray(np.array([[0, -1]], dtype=np.int32))
+    path = written(tmp_path / "label.tif", encoded(picture, "TIFF"))
     assert "-1 (1 px)" in words(load_label, path, 5)
     assert load_label(path, 5, remap={-1: 255}).tolist() == [[0, 255]]
 
 
 def test_remap_is_simultaneous(tmp_path):
-    path = written(
-        tmp_path / "label.png",
-        encoded(Image.fromarray(np.array([[0, 1, 2]], dtype=np.uint8)), "PNG"),
-    )
+    path = written(tmp_path / "label.png", png([[0, 1, 2]]))
     assert load_label(path, 2, remap={2: 1, 1: 0, 0: 255}).tolist() == [[255, 0, 1]]
 
 
 def test_colors(tmp_path):
-    path = written(
-        tmp_path / "label.png",
-        encoded(
-            Image.fromarray(np.array([[(0, 0, 0), (9, 9, 9), (1, 2, 3)]], dtype=np.uint8)), "PNG"
-        ),
-    )
-    assert load_label(path, 2, colors={(0, 0, 0): 255, (9, 9, 9): 1, (1, 2, 3): 0}).tolist() == [
-        [255, 1, 0]
-    ]
-    assert "(1, 2, 3) (1 px)" in words(load_label, path, 2, colors={(0, 0, 0): 255, (9, 9, 9): 1})
+    path = written(tmp_path / "label.png", png([[(0, 0, 0), (9, 9, 9), (1, 2, 3)]]))
+    colors = {(0, 0, 0): 255, (9, 9, 9): 1, (1, 2, 3): 0}
+    assert load_label(path, 2, colors=colors).tolist() == [[255, 1, 0]]
+    del colors[1, 2, 3]
+    assert "(1, 2, 3) (1 px)" in words(load_label, path, 2, colors=colors)
 
 
 def test_sizes_differ(tmp_path):
-    image, label = (
-        written(tmp_path / "i.png", IMAGES["rgb.png"][0]),
-        written(tmp_path / "l.png", encoded(Image.fromarray(IDS[:-1]), "PNG")),
-    )
+    image = written(tmp_path / "i.png", IMAGES["rgb.png"][0])
+    label = written(tmp_path / "l.png", png(IDS[:-1]))
     message = words(load_pair, image, label, num_classes=5)
     assert all(part in message for part in ("l.png", "13x8", "i.png", "13x9"))
 
 
 def test_turned_image_needs_turned_label(tmp_path):
-    image, label = (
-        written(tmp_path / "i.png", turned(RGB, 6)),
-        written(tmp_path / "l.png", encoded(Image.fromarray(IDS), "PNG")),
-    )
+    image = written(tmp_path / "i.png", turned(RGB, 6))
+    label = written(tmp_path / "l.png", png(IDS))
     assert "EXIF" in words(load_pair, image, label, num_classes=5)
-    label.write_bytes(encoded(Image.fromarray(np.rot90(IDS, -1)), "PNG"))
+    label.write_bytes(png(np.rot90(IDS, -1)))
     assert np.array_equal(load_pair(image, label, num_classes=5)[1], np.rot90(IDS, -1))
 
 
-# ---- folders --------------------------------------------------------------------------------------------------------------------
+# ---- folders ----
 
 
 def camvid(root, stems="abc", split="train"):
@@ -461,14 +438,9 @@ def camvid(root, stems="abc", split="train"):
 
 def test_whole_folder(tmp_path):
     camvid(tmp_path)
-    for junk in (
-        "train/.hidden.png",
-        "train/._a.jpg",
-        "train/Thumbs.db",
-        "trainannot/.DS_Store",
-        "train/notes.txt",
-    ):
-        (tmp_path / junk).touch()
+    for junk in (".hidden.png", "._a.jpg", "Thumbs.db", "notes.txt"):
+        (tmp_path / "train" / junk).touch()
+    (tmp_path / "trainannot/.DS_Store").touch()
     dataset = open_dataset("camvid", tmp_path)
     assert dataset.names == ["a", "b", "c"] and class_counts(dataset).sum() == 3 * 24 * 40
 
@@ -490,9 +462,8 @@ def test_many_missing_partners_are_counted(tmp_path):
 
 def test_double_stem(tmp_path):
     written(camvid(tmp_path) / "train/a.png", PNG)
-    assert re.search(
-        r"a\.(png|jpg).*same stem.*a\.(png|jpg)", words(open_dataset, "camvid", tmp_path)
-    )
+    message = words(open_dataset, "camvid", tmp_path)
+    assert re.search(r"a\.(png|jpg).*same stem.*a\.(png|jpg)", message)
 
 
 def test_empty_folder(tmp_path):
@@ -506,7 +477,7 @@ def test_roots_splits_and_names(tmp_path):
     camvid(tmp_path, split="val")
     assert "train, val" in words(open_dataset, "camvid", tmp_path, split="test")
     assert "no such folder" in words(open_dataset, "camvid", tmp_path / "nowhere")
-    assert "root" in words(open_dataset, "camvid")
+    assert "root (--root on the command line)" in words(open_dataset, "camvid")
     assert "none" in words(open_dataset, "camvid", tmp_path / "train")
     assert "'camvid'" in words(open_dataset, "CamVid")
     assert "train, val, test" in words(open_dataset, "scenes", split="validation")
@@ -538,10 +509,8 @@ def test_own_folder(tmp_path):
     written(tmp_path / "train/labels/a.png", LABEL)
     assert "classes.json" in words(open_dataset, "folder", tmp_path)
     (tmp_path / "classes.txt").write_text("p\nq\nvoid\nr\ns\n")
-    label, whole = (
-        open_dataset("folder", tmp_path)[0][1],
-        load_label(tmp_path / "train/labels/a.png", 5),
-    )
+    label = open_dataset("folder", tmp_path)[0][1]
+    whole = load_label(tmp_path / "train/labels/a.png", 5)
     assert torch.equal(label, torch.tensor([0, 1, 255, 2, 3])[whole])
     assert torch.equal(open_dataset("folder", tmp_path, classes="pqrst")[0][1], whole)
 
@@ -554,16 +523,16 @@ def test_error_keeps_its_words_in_a_loader(tmp_path, workers):
     assert "b.jpg" in message and "copy it again" in message
 
 
-# ---- odd but right ----------------------------------------------------------------------------------------------------------------
+# ---- odd but right ----
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 7), (7, 500), (24, 40)])
 def test_smaller_than_the_crop(size):
-    image, label = torch.zeros(3, *size, dtype=torch.uint8), torch.ones(size, dtype=torch.int64)
+    image = torch.zeros(3, *size, dtype=torch.uint8)
+    label = torch.ones(size, dtype=torch.int64)
     x, y = training_transform(64, jitter=0.2)(image, label, torch.Generator().manual_seed(1))
-    assert (
-        x.shape == (3, 64, 64) and torch.isfinite(x).all() and set(y.unique().tolist()) <= {1, 255}
-    )
+    assert x.shape == (3, 64, 64) and torch.isfinite(x).all()
+    assert set(y.unique().tolist()) <= {1, 255}
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 7), (7, 9)])
@@ -574,15 +543,11 @@ def test_network_on_tiny_images(size):
 
 
 def test_image_of_void(tmp_path):
-    written(tmp_path / "train/a.png", encoded(Image.fromarray(RGB), "PNG"))
-    written(
-        tmp_path / "trainannot/a.png",
-        encoded(Image.fromarray(np.full((9, 13), 11, dtype=np.uint8)), "PNG"),
-    )
+    written(tmp_path / "train/a.png", png(RGB))
+    written(tmp_path / "trainannot/a.png", png(np.full((9, 13), 11)))
     dataset = open_dataset("camvid", tmp_path)
-    assert class_counts(dataset).tolist() == [0] * 11 + [117] and [
-        len(pair) for pair in dataset
-    ] == [2]
+    assert class_counts(dataset).tolist() == [0] * 11 + [117]
+    assert [len(pair) for pair in dataset] == [2]
 
 
 def test_batch_of_void():
@@ -594,18 +559,17 @@ def test_batch_of_void():
 
 def test_byte_order_mark_in_the_list_of_classes(tmp_path):
     "Windows editors put a mark in front; `void` has to stay void."
-    for part in ("images", "labels"):
-        (tmp_path / "train" / part).mkdir(parents=True)
-        Image.fromarray(np.zeros((8, 8) + (3,) * (part == "images"), np.uint8)).save(
-            tmp_path / "train" / part / "a.png"
-        )
+    written(tmp_path / "train/images/a.png", png(np.zeros((8, 8, 3))))
+    written(tmp_path / "train/labels/a.png", png(np.zeros((8, 8))))
     (tmp_path / "classes.txt").write_text("void\nsea\nsky", encoding="utf-8-sig")
     dataset = open_dataset("folder", tmp_path)
     assert dataset.classes == ("sea", "sky") and (dataset[0][1] == 255).all()
-    with pytest.raises(DataError, match="count is 0"):
-        open_dataset("folder", tmp_path, count=0)
-    with pytest.raises(DataError, match="count is -1"):
-        open_dataset("folder", tmp_path, count=-1)
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_count(count):
+    with pytest.raises(DataError, match=f"count is {count}"):
+        open_dataset("scenes", count=count)
 
 
 def test_painted_label_that_a_tool_packed_into_a_palette(tmp_path):
@@ -616,3 +580,35 @@ def test_painted_label_that_a_tool_packed_into_a_palette(tmp_path):
     colors = {(255, 0, 0): 0, (0, 255, 0): 1}
     assert load_label(tmp_path / "a.png", 3, colors=colors).tolist() == [[0, 1]]
     assert load_label(tmp_path / "a.png", 3, colors={(7, 7, 7): 0}).tolist() == [[1, 2]]
+
+
+# ---- a folder that does not hold scenes ----
+
+
+@pytest.mark.parametrize("name", ["scenes", "scenes-control"])
+def test_pets_are_no_scenes(tmp_path, name):
+    "Whoever forgets `--data folder` is told, and does not train on pets as if they were boats."
+    written(tmp_path / "train/images/a.png", PNG)
+    written(tmp_path / "train/labels/a.png", LABEL)
+    message = words(open_dataset, name, tmp_path)
+    for part in (str(tmp_path), "classes.txt", "sky, sea", "--data folder (data='folder')"):
+        assert part in message
+    written(tmp_path / "classes.txt", b"cat\ndog\n")
+    message = words(open_dataset, name, tmp_path)
+    assert "classes.txt" in message and "--data folder (data='folder')" in message
+
+
+@pytest.mark.parametrize("root", [None, "nowhere"])
+def test_the_root_by_both_its_names(tmp_path, root):
+    folder = None if root is None else tmp_path / root
+    for name in ("camvid", "folder"):
+        assert "root (--root on the command line)" in words(open_dataset, name, folder)
+
+
+def test_written_scenes_open(tmp_path):
+    root = write_worlds(tmp_path / "data", train=2, val=1, size=64)
+    for world in WORLDS.values():
+        dataset = open_dataset(world, root / world)
+        assert dataset.classes == CLASSES and len(dataset) == 2
+        made = open_dataset(world, size=64, count=2)
+        torch.testing.assert_close(list(dataset), list(made), rtol=0, atol=0)

@@ -1,13 +1,15 @@
-"The benchmarks measure what they say: peers compute the same as ours, rounds alternate, fresh processes are fresh."
+"The benchmarks measure what they say: peers agree with ours, fresh processes are fresh."
 
 import json
 import subprocess
 import sys
 from pathlib import Path
+
 import pytest
 import torch
 from torch.testing import assert_close
-from benchmarks import attention, gpu
+
+from benchmarks import attention, gpu, training
 from benchmarks.measure import RESULTS, alternate, document, fresh, resident, slope, write
 from benchmarks.peers import AuthorsDANet
 from danet_nb.danet import DANet
@@ -18,7 +20,9 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.mark.parametrize("name", attention.MATERIALISED)
 def test_peers_compute_attention(name):
-    q, k, v = (t.detach().double().requires_grad_() for t in attention.maps(2, 60, channels=24))
+    q, k, v = (
+        t.detach().double().requires_grad_() for t in attention.projections(2, 60, channels=24)
+    )
     want = attend(q, k, v, method="full")
     assert_close(attention.WAYS[name](q, k, v), want)
     grads = [
@@ -30,15 +34,15 @@ def test_peers_compute_attention(name):
 
 @pytest.mark.parametrize("spread", attention.SPREADS)
 def test_energies_have_the_spread_that_is_named(spread):
-    q, k, _ = attention.maps(1, 1000, spread)
+    q, k, _ = attention.projections(1, 1000, spread)
     assert (q @ k.mT).std().item() == pytest.approx(spread, rel=0.05)
 
 
 def test_the_authors_form_is_the_same_network():
     torch.manual_seed(0)
-    ours, theirs = (
-        make(5, backbone="resnet18", width=8, stem_width=8).eval() for make in (DANet, AuthorsDANet)
-    )
+    options = {"backbone": "resnet18", "width": 8, "stem_width": 8}
+    ours = DANet(5, **options).eval()
+    theirs = AuthorsDANet(5, **options).eval()
     for name, tensor in ours.state_dict().items():
         if name.endswith("gate"):
             tensor.fill_(0.7)
@@ -59,6 +63,13 @@ def test_fresh_processes_do_not_inherit_the_peak():
     assert resident() > ballast.nbytes > fresh(resident)
 
 
+def test_measured_processes_load_nothing_of_the_package_but_its_table():
+    code = "from benchmarks.measure import fresh; import sys; print(*sorted(sys.modules))"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    modules = [name for name in ran.stdout.split() if name.startswith("danet_nb.")]
+    assert modules == ["danet_nb.tables"]
+
+
 def test_slope():
     assert slope([1, 10, 100], [3, 300, 30000]) == pytest.approx(2)
 
@@ -66,28 +77,41 @@ def test_slope():
 def test_results_are_written(tmp_path, capsys):
     write("x", {"Title": [{"a": 1, "b": 0.12345, "c": None}]}, folder=tmp_path, note="n")
     saved = json.loads((tmp_path / "x.json").read_text())
-    assert (
-        saved["tables"] == {"Title": [{"a": 1, "b": 0.12345, "c": None}]}
-        and saved["note"] == "n"
-        and saved["seed"] == 0
-    )
-    assert "0.123" in (tmp_path / "x.md").read_text() and "–" in capsys.readouterr().out
+    assert saved["tables"] == {"Title": [{"a": 1, "b": 0.12345, "c": None}]}
+    assert saved["note"] == "n"
+    assert saved["seed"] == 0
+    assert "0.123" in (tmp_path / "x.md").read_text()
+    assert "–" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.stem)
 def test_committed_tables_come_from_the_committed_numbers(path):
     saved = json.loads(path.read_text())
-    assert (
-        saved["command"] == f"python -m benchmarks.{path.stem}"
-        and saved["device"]
-        and saved["torch"]
-    )
+    assert saved["command"] == f"python -m benchmarks.{path.stem}"
+    assert saved["device"]
+    assert saved["torch"]
     assert path.with_suffix(".md").read_text() == document(path.stem, saved)
+
+
+def test_slopes_are_those_of_the_committed_memory():
+    saved = json.loads((RESULTS / "attention.json").read_text())
+    rows = saved["tables"]["Peak memory on top of the inputs, in fresh processes"]
+    assert attention.slopes(rows) == saved["slopes"]
+
+
+def test_a_step_of_training_changes_the_network():
+    torch.manual_seed(0)
+    model = DANet(5, backbone="small").train()
+    before = [p.detach().clone() for p in model.parameters()]
+    label = torch.randint(5, (2, 32, 32))
+    training.stepper(model, model, torch.randn(2, 3, 32, 32), label)()
+    assert any(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
 
 
 def test_times_and_spreads_run_on_small_maps():
     row, _ = attention.times([(2, 16, 1)])
-    assert row["pass"] == "forward" and row["ours, ms"] > 0
+    assert row["pass"] == "forward"
+    assert row["ours, ms"] > 0
     assert [row["deviation of energies"] for row in attention.spreads(16, (1, 8))] == [1, 8]
 
 
@@ -110,13 +134,13 @@ def test_kernels_that_refuse_are_named():
     assert rows[1] == {"N": 1, "way": "unable", "ms": "not on this device", "MiB": None}
 
 
-@pytest.mark.filterwarnings(
-    "ignore:(?i).*(kernel|attention|head_dim|dimension)"
-)  # kernels say why they refuse
+# Kernels say why they refuse.
+@pytest.mark.filterwarnings("ignore:(?i).*(kernel|attention|head_dim|dimension)")
 def test_gpu_measures_every_way_on_any_device(monkeypatch):
     monkeypatch.setattr(gpu, "flex", lambda: attend)  # compiling is not what is tested
     rows = list(gpu.attention("cpu", (16,), (torch.float32,), 1))
-    assert {row["way"] for row in rows} == set(gpu.ways()) and all(row["ms"] for row in rows)
+    assert {row["way"] for row in rows} == set(gpu.ways())
+    assert all(row["ms"] for row in rows)
 
 
 @pytest.mark.gpu

@@ -1,17 +1,25 @@
-"""The whole network against the two published implementations, on weights that are rebuilt from their names.
+"""Whole networks against the published implementations, on weights rebuilt from their names.
 
-The expected numbers were computed with the authors' code and with mmsegmentation 1.2.2 (torch 2.13, CPU, float32, eval
-mode) on a ResNet-50 with 19 classes; only they are stored here. Every weight is drawn by `seeded_tensor` from its name in
-the file of that family, so a wrong name, shape, dilation, order or epsilon changes the outputs.
+The expected numbers were computed with the authors' code and with mmsegmentation 1.2.2 (torch
+2.13, CPU, float32, eval mode) on a ResNet-50 with 19 classes; only they are stored here. Every
+weight is drawn by `seeded_tensor` from its name in the file of that family, so a wrong name,
+shape, dilation, order or epsilon changes the outputs.
 """
 
+import copy
+import inspect
+import json
 import math
 import zlib
+from dataclasses import asdict
 
 import pytest
 import torch
+from torch import nn
 
+from danet_nb.config import DANetConfig, config_from, field_comments
 from danet_nb.danet import DANet
+from danet_nb.folding import fold_batch_norm
 
 AUTHORS = dict(
     options={},
@@ -166,7 +174,9 @@ def test_outputs_of_the_published_implementations(family):
     )
     x = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(64 * 10007 + 96))
     with torch.no_grad():
-        layer4, fused, folded = model.backbone(x)[1], model(x), model.fuse()(x)
+        layer4 = model.backbone(x)[1]
+        fused = model(x)
+        folded = fold_batch_norm(model)(x)
     torch.testing.assert_close(
         layer4.mean((0, 2, 3))[::128], torch.tensor(family["layer4"]), rtol=1e-4, atol=1e-4
     )
@@ -187,17 +197,18 @@ def test_compiles_without_a_graph_break(training):
 def test_the_copy_for_prediction_compiles_and_refuses_training():
     model = DANet(5, "resnet18", width=8, stem_width=8).eval()
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    fast, x = model.fuse(), torch.randn(1, 3, 64, 48)
-    torch.testing.assert_close(
-        torch.compile(fast, fullgraph=True, backend="aot_eager")(x), model(x), rtol=1e-4, atol=1e-5
-    )
+    fast = fold_batch_norm(model)
+    compiled = torch.compile(fast, fullgraph=True, backend="aot_eager")
+    x = torch.randn(1, 3, 64, 48)
+    torch.testing.assert_close(compiled(x), model(x), rtol=1e-4, atol=1e-5)
     with pytest.raises(RuntimeError, match="folded"):
         fast.train()
     torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
 
 
 def test_the_maps_lie_channels_last():
-    model, seen = DANet(5, "resnet18", width=8, stem_width=8), []
+    model = DANet(5, "resnet18", width=8, stem_width=8)
+    layouts = []
     for part in (
         model.backbone.layer4,
         model.head.position_attention,
@@ -205,8 +216,98 @@ def test_the_maps_lie_channels_last():
         model.head.position_out,
     ):
         part.register_forward_hook(
-            lambda m, x, y: seen.append(y.is_contiguous(memory_format=torch.channels_last))
+            lambda m, x, y: layouts.append(y.is_contiguous(memory_format=torch.channels_last))
         )
     for mode in (True, False):
         model.train(mode)(torch.randn(2, 3, 64, 48))
-    assert seen == [True] * 8
+    assert layouts == [True] * 8
+
+
+THIN = dict(width=8, stem_width=8)
+FORMS = [
+    dict(backbone="small", channels=16, auxiliary=True, classes=("sea", "sky", "boat")),
+    dict(backbone="resnet18", attention="none", stem="deep", dilate_second=False, **THIN),
+    dict(backbone="resnet34", attention="position", reduction=2, output_stride=32, **THIN),
+    dict(backbone="resnet50", attention="channel", channel_form="paper", dropout=0.5, **THIN),
+    dict(backbone="resnet50", multi_grid=(4, 8, 16), align_corners=False, **THIN),
+]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: "-".join(map(str, form.values())))
+def test_a_network_is_made_again_from_its_configuration(form):
+    torch.manual_seed(0)
+    model = DANet(3, **form)
+    values = json.loads(json.dumps(asdict(model.config)))
+    torch.manual_seed(0)
+    again = DANet(**vars(config_from(DANetConfig, values, "config.json")))
+    assert again.config == model.config and again.replaced == ()
+    torch.testing.assert_close(again.state_dict(), model.state_dict(), rtol=0, atol=0)
+    x = torch.randn(1, 3, 40, 33)
+    torch.testing.assert_close(again.eval()(x), model.eval()(x), rtol=0, atol=0)
+
+
+def test_signature_and_docstring_show_every_argument():
+    parameters = inspect.signature(DANet).parameters
+    comments = field_comments(DANetConfig)
+    assert set(parameters) == {*comments, "position", "channel"}
+    assert list(parameters)[:2] == ["num_classes", "backbone"]
+    for name, comment in comments.items():
+        assert comment and f"    {name}: {comment}\n" in f"{DANet.__doc__}\n"
+    assert parameters["output_stride"].default == 8
+
+
+def test_an_attention_of_ones_own_is_remembered():
+    model = DANet(
+        3, "small", channels=8, position=lambda c: nn.Conv2d(c, c, 1), channel=nn.Identity
+    )
+    assert model.replaced == ("position", "channel")
+    assert copy.deepcopy(model).replaced == fold_batch_norm(model).replaced == model.replaced
+
+
+@pytest.mark.parametrize(
+    "values, words",
+    [
+        ({"pretrained": "http://example.org/x.pth"}, "w.pt: unknown 'pretrained'"),
+        ({"a": 1, "b": 2}, "w.pt: unknown 'a', 'b'"),
+        ({"num_classes": None}, "w.pt: num_classes is None; it has to be int"),
+        ({"num_classes": True}, "num_classes is True"),
+        ({"num_classes": 10**30}, "num_classes is 1000000000.*; it has to be 1 or more"),
+        ({"width": float("nan")}, "width is nan; it has to be int"),
+        ({"dropout": float("nan")}, "dropout is nan; it has to be 0 or more, and at most 1"),
+        ({"multi_grid": [[4]]}, "multi_grid is"),
+        ({"multi_grid": {"4": 8}}, "multi_grid is"),
+        ({"backbone": ["small"]}, "backbone is"),
+        ({"output_stride": 8.0}, "output_stride is 8.0; it has to be one of 8, 16, 32"),
+        ({"classes": "abc"}, "classes is 'abc'"),
+        ({"classes": ["a", "b"]}, "classes has 2 entries for 3 classes"),
+        ({"palette": [[0, 0, 0]] * 2}, "palette has 2 entries for 3 classes"),
+        ({"palette": [[0, 0]] * 3}, "palette is"),
+        ({"palette": [[0, 0, -1]] * 3}, "palette is .* and at most 255"),
+        ({"metrics": {"mIoU": "best"}}, "metrics: 'mIoU' is 'best'; give a number"),
+        ({"metrics": {"x" * 10**6: "best"}}, "metrics: 'xxx"),
+        ({"x" * 10**6: 1}, "unknown 'xxx"),
+        ({"metrics": {"iou": [0.5]}}, "iou of metrics has 1 entries"),
+        ({"metrics": {"iou": 0.5}}, "metrics: 'iou' is 0.5; give a list of numbers"),
+        ({"metrics": [1]}, "metrics is"),
+        ({"run": "yesterday"}, "run is 'yesterday'"),
+        ({"attention": "x" * 10**6}, "attention is 'xxx"),
+    ],
+)
+def test_a_configuration_that_cannot_be_is_refused_by_name(values, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        config_from(DANetConfig, {"num_classes": 3, **values}, "w.pt")
+    assert str(caught.value).startswith("w.pt: ") and len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("values", [None, [], "{}", 3, [["num_classes", 3]]])
+def test_a_configuration_is_a_dictionary(values):
+    with pytest.raises(ValueError, match=r"w.pt: .* is no dictionary of settings"):
+        config_from(DANetConfig, values, "w.pt")
+
+
+def test_a_value_nested_beyond_all_measure_is_refused():
+    classes = ["sea"]
+    for _ in range(10**5):
+        classes = [classes]
+    with pytest.raises(ValueError, match=r"w.pt: "):
+        config_from(DANetConfig, {"num_classes": 3, "classes": classes}, "w.pt")

@@ -7,10 +7,13 @@ import pytest
 import torch
 from published import CLASSES, thin
 
-from danet_nb.weight_files import CheckpointError
+from danet_nb import export as export_module
 from danet_nb.backbone import resnet
-from danet_nb.pretrained import PretrainedDANet
+from danet_nb.danet import DANet
 from danet_nb.export import export, export_onnx, run_onnx
+from danet_nb.pretrained import save_danet
+from danet_nb.transforms import MEAN, STD
+from danet_nb.weight_files import CheckpointError
 
 SIZES = [(1, 3, 33, 50), (3, 3, 64, 64), (1, 3, 97, 120)]
 
@@ -21,10 +24,9 @@ def image(size):
 
 @pytest.fixture(scope="module")
 def model():
-    "Every operation of the published networks, in small: bottlenecks, deep stem, multi-grid, other resizing."
-    return thin(
-        "resnet50", stem="deep", multi_grid=(4, 8, 16), align_corners=False, classes=CLASSES
-    )
+    "Every operation of the published networks, in small."
+    options = dict(stem="deep", multi_grid=(4, 8, 16), align_corners=False)
+    return thin("resnet50", classes=CLASSES, **options)
 
 
 @pytest.fixture(scope="module")
@@ -48,24 +50,20 @@ def test_axes_and_metadata_have_names(onnx_file):
     ]
     assert [(o.name, o.shape[1]) for o in session.get_outputs()] == [("logits", 5)]
     about = session.get_modelmeta().custom_metadata_map
-    assert (
-        json.loads(about["classes"]) == CLASSES
-        and about["output"] == "logits"
-        and "minus (0.485" in about["input"]
-    )
+    assert json.loads(about["classes"]) == CLASSES
+    assert about["output"] == "logits" and "minus (0.485" in about["input"]
+    assert json.loads(about["network"])["multi_grid"] == [4, 8, 16]
 
 
 def test_bytes_in_and_classes_out_of_a_saved_small_network(tmp_path):
     torch.manual_seed(0)
-    model = PretrainedDANet(5, "small", channels=16).eval()
-    model.save_pretrained(tmp_path / "saved")
-    file = export(tmp_path / "saved", tmp_path / "whole.onnx", normalise=True, argmax=True)
-    pixels = torch.randint(
-        0, 256, (2, 3, 40, 56), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-    )
-    mean, std = (
-        torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    )
+    model = DANet(5, "small", channels=16).eval()
+    saved = save_danet(model, tmp_path / "saved")
+    file = export(saved, tmp_path / "whole.onnx", normalise=True, argmax=True)
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (2, 3, 40, 56), dtype=torch.uint8, generator=generator)
+    mean = torch.tensor(MEAN)[:, None, None]
+    std = torch.tensor(STD)[:, None, None]
     with torch.no_grad():
         ours = model((pixels / 255 - mean) / std).argmax(1)
     theirs = run_onnx(file, pixels)
@@ -90,3 +88,37 @@ def test_what_cannot_be_exported_is_named(tmp_path):
     with pytest.raises(CheckpointError, match="ImageNet backbone"):
         export(tmp_path / "r18.pth", tmp_path / "danet.onnx")
     assert not list(tmp_path.glob("*.onnx"))
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    "Loading or tracing is an error of another kind."
+
+    def work(*arguments, **options):
+        raise AssertionError("the work began")
+
+    monkeypatch.setattr(export_module, "load_danet", work)
+    monkeypatch.setattr(export_module, "Deployed", work)
+
+
+def test_a_missing_folder_is_refused_before_any_work(tmp_path, no_work):
+    for name in ("danet.onnx", "danet.pt2"):
+        with pytest.raises(FileNotFoundError, match="there is no folder .*absent; make it first"):
+            export("somewhere", tmp_path / "absent" / name)
+
+
+def test_a_missing_package_is_named_with_its_cure(tmp_path, no_work, monkeypatch):
+    monkeypatch.setattr(export_module, "find_spec", lambda name: None)
+    with pytest.raises(
+        ImportError, match=r"onnx and onnxscript .*pip install 'danet_nb\[export\]'"
+    ):
+        export("somewhere", tmp_path / "danet.onnx")
+
+
+def test_an_error_inside_of_a_package_is_not_taken_for_a_missing_one(model, tmp_path, monkeypatch):
+    def broken(*arguments, **options):
+        raise ImportError("libsomething.so: cannot open shared object file")
+
+    monkeypatch.setattr(torch.onnx, "export", broken)
+    with pytest.raises(ImportError, match="libsomething"):
+        export(model, tmp_path / "danet.onnx")

@@ -1,21 +1,26 @@
-"Files that are damaged, mistaken for weights, or made to do harm: each one is refused, and nothing in it is run."
+"Damaged files, files mistaken for weights, files made to do harm: refused, and nothing is run."
 
 import gzip
 import io
+import json
 import os
 import pickle
 import random
 import tarfile
 import zipfile
 from collections import OrderedDict
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 import torch
 from published import foreign_state, thin, write_authors, write_mmseg
+from safetensors.torch import save_file
 
-from danet_nb.weight_files import CheckpointError, read_weights
+from danet_nb import published
+from danet_nb.pretrained import save_danet
 from danet_nb.published import load_danet
+from danet_nb.weight_files import CheckpointError, read_weights
 
 STATE = foreign_state(thin(), "authors")
 
@@ -49,14 +54,26 @@ CALLS = {
     "torch.load": (torch.load, "{}"),
     "torch.hub.load": (torch.hub.load, "{}", "x"),
 }
+
+
+def write_legacy(content, path):
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+
+
+def write_pickle(content, path):
+    path.write_bytes(pickle.dumps(content, protocol=2))
+
+
+def write_protocol_4(content, path):
+    path.write_bytes(pickle.dumps(content, protocol=4))
+
+
 WRITERS = {
-    "zip": lambda content, path: torch.save(content, path),
-    "legacy": lambda content, path: torch.save(content, path, _use_new_zipfile_serialization=False),
-    "pickle": lambda content, path: path.write_bytes(pickle.dumps(content, protocol=2)),
-    "protocol 4": lambda content, path: path.write_bytes(pickle.dumps(content, protocol=4)),
+    "zip": torch.save,
+    "legacy": write_legacy,
+    "pickle": write_pickle,
+    "protocol 4": write_protocol_4,
 }
-
-
 PLACES = ("state", "beside", "key", "whole")
 CASES = [(n, "zip", "state") for n in CALLS] + [
     ("posix.system", w, p) for w in WRITERS for p in PLACES
@@ -65,7 +82,8 @@ CASES = [(n, "zip", "state") for n in CALLS] + [
 
 @pytest.mark.parametrize("name, writer, place", CASES)
 def test_code_is_never_run(name, writer, place, tmp_path):
-    touched, path = tmp_path / "touched", tmp_path / "weights.pth"
+    touched = tmp_path / "touched"
+    path = tmp_path / "weights.pth"
     function, *arguments = CALLS[name]
     call = Call(function, *(a.format(str(touched)) for a in arguments))
     content = {
@@ -118,14 +136,11 @@ def test_numpy_scalars_are_plain_numbers(kind, legacy, tmp_path):
 
 
 def test_reading_leaves_torch_as_strict_as_it_was(tmp_path):
-    allowed = lambda: {
-        str(item) for item in torch.serialization.get_safe_globals()
-    }  # torch keeps a set: the order may change
-    before = allowed()
+    before = set(map(str, torch.serialization.get_safe_globals()))
     read_weights(write_authors(tmp_path / "a.pth.tar", STATE))
-    assert not [
-        item for item in allowed() - before if "torch." not in item
-    ]  # torch adds its own when it imports more of itself
+    after = set(map(str, torch.serialization.get_safe_globals()))
+    # torch adds its own when it imports more of itself
+    assert not [item for item in after - before if "torch." not in item]
 
 
 @pytest.mark.parametrize("legacy", [True, False])
@@ -139,7 +154,7 @@ def test_cut_short(legacy, share, tmp_path):
 
 @pytest.mark.parametrize("share", [0.0001, 0.01, 0.5, 0.999])
 def test_safetensors_cut_short(share, tmp_path):
-    thin().save_pretrained(tmp_path)
+    save_danet(thin(), tmp_path)
     path = tmp_path / "model.safetensors"
     data = path.read_bytes()
     path.write_bytes(data[: max(10, int(share * len(data)))])
@@ -186,12 +201,10 @@ def test_archives_of_other_kinds(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.write(tmp_path / "inside", "DANet101.pth.tar")
     refused(tmp_path / "a.zip", "cannot be read")
-    torch.jit.save(
-        torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)), tmp_path / "script.pt"
-    )
-    refused(
-        tmp_path / "script.pt", "TorchScript|cannot be read|would unpack"
-    )  # which, depends on how well its code packs
+    script = torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2))
+    torch.jit.save(script, tmp_path / "script.pt")
+    # which of these, depends on how well its code packs
+    refused(tmp_path / "script.pt", "TorchScript|cannot be read|would unpack")
 
 
 def test_archive_that_unpacks_to_more_than_its_size(tmp_path):
@@ -222,6 +235,13 @@ BAD = {
         {**STATE, "head.conv8.1.weight": torch.zeros(1).expand(10**12, 16, 1, 1)},
         "more numbers than the file holds",
     ),
+    "too many classes": (
+        {
+            name: v.new_zeros(300, *v.shape[1:]) if "conv8.1" in name else v
+            for name, v in STATE.items()
+        },
+        "num_classes is 300",
+    ),
     "many": ({f"name{i}": torch.zeros(1) for i in range(5000)}, "known family"),
 }
 
@@ -240,7 +260,7 @@ def test_a_dictionary_that_hides_its_methods(tmp_path):
     for d in (state, content):
         d.get = d.values = d.pop = 3
     torch.save(content, tmp_path / "a.pth")
-    assert load_danet(tmp_path / "a.pth").config["run"] == {"epoch": 3}
+    assert load_danet(tmp_path / "a.pth").config.run == {"epoch": 3}
 
 
 def test_random_damage_is_refused_or_harmless(tmp_path):
@@ -250,7 +270,7 @@ def test_random_damage_is_refused_or_harmless(tmp_path):
         write_authors(tmp_path / "a", STATE).read_bytes(),
         write_mmseg(tmp_path / "b", STATE).read_bytes(),
     ]
-    thin().save_pretrained(tmp_path)
+    save_danet(thin(), tmp_path)
     originals.append((tmp_path / "model.safetensors").read_bytes())
     for i in range(60):
         data = bytearray(originals[i % 3])
@@ -263,3 +283,92 @@ def test_random_damage_is_refused_or_harmless(tmp_path):
             load_danet(tmp_path / "damaged")
         except CheckpointError as error:
             assert "damaged" in str(error)
+
+
+HOSTILE = {
+    "pretrained": "https://127.0.0.1:9/weights.pth",
+    "position": "os.system",
+    "start_from": "/etc/passwd",
+    "__class__": "x",
+    "num_classes": 10**15,
+    "width": "wide",
+    "multi_grid": [[[8]]],
+    "channels": -1,
+    "dropout": float("nan"),
+    "classes": [["sky"], 2, 3, 4, 5],
+    "backbone": "../resnet18",
+    "metrics": {"mIoU": [1]},
+    "run": "text",
+}
+
+
+def write_folder(text, path):
+    "A saved network whose config.json says something else."
+    folder = save_danet(thin(), path / "network")
+    (folder / "config.json").write_text(text)
+    return folder
+
+
+def write_tensors(text, path):
+    "A safetensors file with that text inside."
+    save_file(thin().state_dict(), path / "alone.safetensors", {"config": text})
+    return path / "alone.safetensors"
+
+
+def write_checkpoint(text, path):
+    "The checkpoint of a run with that text inside."
+    torch.save({"model": thin().state_dict(), "config": text, "step": 3}, path / "last.pt")
+    return path / "last.pt"
+
+
+def write_old_run(text, path):
+    "A run of version 0.1 with these settings."
+    checkpoint = path / "old" / "checkpoints" / "best.pt"
+    checkpoint.parent.mkdir(parents=True)
+    torch.save({"model": thin().state_dict(), "step": 3}, checkpoint)
+    values = json.loads(text)
+    old = {"config": values, "classes": values["classes"], "palette": values["palette"]}
+    (path / "old" / "config.json").write_text(json.dumps(old))
+    return path / "old"
+
+
+@pytest.fixture
+def no_net(monkeypatch):
+    "Fetching anything is an error of another kind."
+
+    def fetch(*arguments, **options):
+        raise AssertionError(f"{arguments} was fetched")
+
+    monkeypatch.setattr(published, "download", fetch)
+    monkeypatch.setattr(published, "hf_hub_download", fetch)
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fetch)
+
+
+@pytest.mark.parametrize("write", [write_folder, write_tensors, write_checkpoint])
+@pytest.mark.parametrize("key", HOSTILE)
+def test_what_a_file_says_about_itself_is_checked(key, write, tmp_path, no_net):
+    "Unknown keys and wrong values end before anything is built, read or fetched."
+    config = {**asdict(thin().config), key: HOSTILE[key]}
+    source = write(json.dumps(config), tmp_path)
+    with pytest.raises(CheckpointError, match=key) as error:
+        load_danet(source)
+    assert len(str(error.value)) < 5000 and str(tmp_path) in str(error.value)
+
+
+@pytest.mark.parametrize("write", [write_folder, write_tensors, write_checkpoint])
+@pytest.mark.parametrize("text", ["{", "[]", "3", "null", '{"a": ' * 5000, "\x00"])
+def test_what_is_no_configuration_is_refused(text, write, tmp_path, no_net):
+    source = write(text, tmp_path)
+    with pytest.raises(CheckpointError, match="configuration"):
+        load_danet(source)
+
+
+def test_an_old_run_is_not_trusted_either(tmp_path, no_net):
+    "`pretrained` was a setting of old runs: it is kept as a word, and nothing is fetched."
+    settings = {**asdict(thin().config), "pretrained": HOSTILE["pretrained"]}
+    loaded = load_danet(write_old_run(json.dumps({**settings, "classes": list("abcde")}), tmp_path))
+    assert loaded.config.run["pretrained"] == HOSTILE["pretrained"]
+    wrong = json.dumps({**settings, "classes": list("abcde"), "width": "wide"})
+    (tmp_path / "again").mkdir()
+    with pytest.raises(CheckpointError, match="width"):
+        load_danet(write_old_run(wrong, tmp_path / "again"))

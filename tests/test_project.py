@@ -15,9 +15,8 @@ ROOT = Path(__file__).parents[1]
 
 def nbdev(command, cwd):
     "Run one of nbdev's commands from the environment of this interpreter."
-    subprocess.run(
-        [Path(sys.executable).parent / command], cwd=cwd, check=True, capture_output=True
-    )
+    program = Path(sys.executable).parent / command
+    subprocess.run([program], cwd=cwd, check=True, capture_output=True)
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +41,8 @@ def test_package_is_what_the_notebooks_export(copy):
     _, different, errors = filecmp.cmpfiles(
         ROOT / "danet_nb", copy / "danet_nb", names, shallow=False
     )
-    assert not different + errors, (
-        f"run `nbdev_export`: {different + errors} differ from their notebooks"
-    )
+    wrong = different + errors
+    assert not wrong, f"run `nbdev_export`: {wrong} differ from their notebooks"
 
 
 def test_notebooks_are_clean(copy):
@@ -60,22 +58,11 @@ def test_readme_is_the_front_page(tmp_path):
     for name in ("Makefile", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
     shutil.copytree(ROOT / "nbs", tmp_path / "nbs", ignore=shutil.ignore_patterns("__pycache__"))
-    binaries = Path(sys.executable).parent
-    subprocess.run(
-        [
-            "make",
-            "readme",
-            f"VENV={binaries.parent}",
-            "--assume-old",
-            f"{binaries.parent}/installed",
-        ],
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-    )
-    assert (tmp_path / "README.md").read_text(encoding="utf-8") == (ROOT / "README.md").read_text(
-        encoding="utf-8"
-    ), "run `make readme`"
+    venv = Path(sys.executable).parents[1]
+    command = ["make", "readme", f"VENV={venv}", "--assume-old", f"{venv}/installed"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    made = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert made == (ROOT / "README.md").read_text(encoding="utf-8"), "run `make readme`"
 
 
 def links(text):

@@ -1,4 +1,4 @@
-"A run that is killed at any moment and started again ends bit for bit where an undisturbed run ends."
+"A run killed at any moment and started again ends bit for bit where an undisturbed run ends."
 
 import json
 import os
@@ -8,60 +8,97 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
+
 import pytest
 import torch
-from danet_nb.runs import RunError, TrainConfig, load_run, read_metrics
+from safetensors.torch import load_file
+
+from danet_nb.published import load_danet
+from danet_nb.runs import RunError, read_metrics, read_run
+from danet_nb.settings import TrainConfig
 from danet_nb.training import train
 
-SETTINGS = dict(
-    data="scenes",
-    count=12,
-    val_count=2,
-    cache=True,
-    crop_size=48,
-    channels=16,
-    steps=24,
-    batch_size=2,
-    log_every=1,
-    evaluate_every=8,
-    checkpoint_every=3,
-    device="cpu",
-    progress=False,
-)
+SETTINGS = {
+    "data": "scenes",
+    "count": 12,
+    "val_count": 2,
+    "cache": True,
+    "crop_size": 48,
+    "channels": 16,
+    "steps": 24,
+    "batch_size": 2,
+    "log_every": 1,
+    "evaluate_every": 8,
+    "checkpoint_every": 3,
+    "device": "cpu",
+    "progress": False,
+}
 PROGRAM = """
-import json, os, signal, sys, torch
+import json, os, signal, sys
 from io import BytesIO
-torch.set_num_threads(1)
-from danet_nb import training
-config, (place, _, count) = training.TrainConfig(**json.loads(sys.argv[1])), sys.argv[2].partition(":")
 
-def die(): os.kill(os.getpid(), signal.SIGKILL)
+import torch
+
+from danet_nb import training
+from danet_nb.settings import TrainConfig
+
+torch.set_num_threads(1)
+place, _, count = sys.argv[2].partition(":")
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def dies_before(module, name):
-    whole, calls = getattr(module, name), []
+    "Let the call number `count` of a function be the end."
+    whole = getattr(module, name)
+    calls = []
+
     def call(*args, **kwargs):
         calls.append(name)
-        if len(calls) == int(count): die()
+        if len(calls) == int(count):
+            die()
         return whole(*args, **kwargs)
-    setattr(module, name, call)
-def torn(state, f, save=torch.save):
-    save(state, whole := BytesIO())
-    if state["step"] < int(count): return f.write(whole.getvalue())
-    f.write(whole.getvalue()[:whole.tell()//2]); f.flush(); die()
 
-if place in ("update", "validate"): dies_before(training, place)
-if place == "save": dies_before(training.Run, "save")
-if place == "rename": dies_before(os, "replace")
-if place == "write": torch.save = torn
-training.train(config)
+    setattr(module, name, call)
+
+
+def torn(state, file, save=torch.save):
+    "Write half of the checkpoint of step `count`, and die."
+    whole = BytesIO()
+    save(state, whole)
+    if state["step"] < int(count):
+        return file.write(whole.getvalue())
+    file.write(whole.getvalue()[: whole.tell() // 2])
+    file.flush()
+    die()
+
+
+if place in ("update", "validate", "save_danet"):
+    dies_before(training, place)
+if place == "save":
+    dies_before(training.Run, "save")
+if place == "rename":
+    dies_before(os, "replace")
+if place == "write":
+    torch.save = torn
+training.train(TrainConfig(**json.loads(sys.argv[1])))
 """
-DEATHS = [
+DEATHS = [  # each goes on where the one before it ended
+    "rename:1",  # there is no config.json yet
+    "rename:2",  # there is, and nothing else
     "update:2",  # before there is any checkpoint
     "write:6",  # half of a checkpoint is on the disk
     "update:4",  # between two checkpoints
     "validate:1",  # after a step, before its validation
-    "save:2",  # the best weights are saved, the last are not
-    "rename:3",
-]  # a checkpoint is written but has not got its name
+    "save_danet:1",  # the score is logged, the best weights are not saved
+    "rename:2",  # the best weights are written but have not got their name
+    "rename:3",  # they have, but config.json has the old score
+    "rename:4",  # the card is missing
+    "save:1",  # the best weights are saved, the checkpoint is not
+    "rename:5",  # it is written but has not got its name
+]
 
 
 def start(config, death="never"):
@@ -77,8 +114,18 @@ def start(config, death="never"):
     return done.returncode, done.stderr[-2000:]
 
 
-def weights(folder, name="last"):
-    return torch.load(Path(folder) / "checkpoints" / f"{name}.pt", weights_only=True)
+def last_checkpoint(folder):
+    return torch.load(Path(folder) / "checkpoints" / "last.pt", weights_only=True)
+
+
+def best_weights(folder):
+    return load_file(Path(folder) / "model.safetensors")
+
+
+def without_place(config):
+    "What a configuration says, but for where its run lies and how it loads."
+    run = {k: v for k, v in config["run"].items() if k not in ("out", "workers")}
+    return {**config, "run": run}
 
 
 def assert_same_state(a, b):
@@ -92,7 +139,7 @@ def assert_same_state(a, b):
             assert_same_state(a[k], b[k])
     elif isinstance(a, (list, tuple)):
         assert len(a) == len(b)
-        for x, y in zip(a, b):
+        for x, y in zip(a, b, strict=True):
             assert_same_state(x, y)
     else:
         assert a == b
@@ -100,14 +147,17 @@ def assert_same_state(a, b):
 
 def assert_same_run(folder, other):
     "Metrics, weights, batch norm's statistics and the optimizer's momenta of both folders."
-    assert (Path(folder) / "metrics.jsonl").read_bytes() == (
-        Path(other) / "metrics.jsonl"
-    ).read_bytes()
-    for name in ("last", "best"):
-        a, b = weights(folder, name), weights(other, name)
-        for state in (a, b):
-            state.pop("seconds")
-        assert_same_state(a, b)
+    lines = [(Path(path) / "metrics.jsonl").read_bytes() for path in (folder, other)]
+    assert lines[0] == lines[1]
+    states = [last_checkpoint(path) for path in (folder, other)]
+    for state in states:
+        del state["seconds"]
+        state["config"] = without_place(json.loads(state["config"]))
+    assert_same_state(*states)
+    assert_same_state(best_weights(folder), best_weights(other))
+    configs = [without_place(asdict(read_run(path))) for path in (folder, other)]
+    assert configs[0] == configs[1]
+    assert (Path(other) / "README.md").exists()
 
 
 @pytest.fixture(scope="module")
@@ -148,22 +198,34 @@ def test_killed_at_any_moment_with_workers(whole, tmp_path):
 
 
 def test_validating_more_often_changes_no_weight(whole, tmp_path):
+    "Nor does a kill between the first validation and the first checkpoint."
     settings = {**SETTINGS, "evaluate_every": 2, "checkpoint_every": 24}
-    code, said = start(TrainConfig(out=str(tmp_path / "run"), **settings))
+    config = TrainConfig(out=str(tmp_path / "run"), **settings)
+    assert start(config, "save:1")[0] == -signal.SIGKILL
+    assert best_weights(config.out) and not (tmp_path / "run" / "checkpoints").exists()
+    code, said = start(config)
     assert code == 0, said
-    assert_same_state(weights(whole)["model"], weights(tmp_path / "run")["model"])
+    assert_same_state(last_checkpoint(whole)["model"], last_checkpoint(config.out)["model"])
 
 
 def test_a_finished_run_stays_as_it_is(whole):
-    before = (whole / "metrics.jsonl").read_bytes(), weights(whole)
+    metrics = (whole / "metrics.jsonl").read_bytes()
+    checkpoint = last_checkpoint(whole)
     assert start(TrainConfig(out=str(whole), **SETTINGS))[0] == 0
-    assert (whole / "metrics.jsonl").read_bytes() == before[0]
-    assert_same_state(weights(whole), before[1])
-    assert not load_run(whole)[0].training
-    assert all(
-        (whole / name).stat().st_size > 1000
-        for name in ("figures/curves.png", "figures/predictions.png")
-    )
+    assert (whole / "metrics.jsonl").read_bytes() == metrics
+    assert_same_state(last_checkpoint(whole), checkpoint)
+    for name in ("figures/curves.png", "figures/predictions.png"):
+        assert (whole / name).stat().st_size > 1000
+
+
+def test_a_run_is_a_saved_network(whole):
+    best = load_danet(whole)
+    assert not best.training
+    assert_same_state(dict(best.state_dict()), best_weights(whole))
+    scores = [row["mean_iou"] for row in read_metrics(whole) if "mean_iou" in row]
+    assert best.config.metrics["mean_iou"] == max(scores)
+    last = load_danet(whole / "checkpoints" / "last.pt")
+    assert_same_state(dict(last.state_dict()), dict(last_checkpoint(whole)["model"]))
 
 
 def test_other_settings_are_refused(whole):

@@ -1,13 +1,15 @@
 "The committed scenes, and properties over many seeds and sizes."
 
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
-from danet_nb.scenes import LAMPS, WORLDS, plan, scene, split_seeds
+from danet_nb.scenes import CLASSES, LAMPS, WORLDS, plan, scene, split_seeds, write_worlds
 
 DATA = Path(__file__).parents[1] / "data"
 COUNTS = {"train": 200, "val": 60}
@@ -15,22 +17,52 @@ SIZE = 96
 any_scene = dict(seed=st.integers(0, 2**64 - 1), size=st.integers(64, 200))
 
 
+def pixels(path):
+    return np.asarray(Image.open(path))
+
+
 @pytest.mark.parametrize("split", COUNTS)
 @pytest.mark.parametrize("world", WORLDS)
 def test_committed_files_are_what_the_generator_makes(world, split):
-    folder, names = DATA / WORLDS[world] / split, [f"{k:04d}.png" for k in range(COUNTS[split])]
+    folder = DATA / WORLDS[world] / split
+    names = [f"{k:04d}.png" for k in range(COUNTS[split])]
     for part in ("images", "labels"):
-        assert sorted(f.name for f in (folder / part).iterdir()) == names
-    for name, seed in zip(names, split_seeds(split, COUNTS[split])):
+        assert sorted(path.name for path in (folder / part).iterdir()) == names
+    for name, seed in zip(names, split_seeds(split, COUNTS[split]), strict=True):
         expected = scene(seed, SIZE, world)
-        assert np.array_equal(np.asarray(Image.open(folder / "images" / name)), expected.image), (
-            name,
-            "image",
-        )
-        assert np.array_equal(np.asarray(Image.open(folder / "labels" / name)), expected.label), (
-            name,
-            "label",
-        )
+        assert np.array_equal(pixels(folder / "images" / name), expected.image), name
+        assert np.array_equal(pixels(folder / "labels" / name), expected.label), name
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_committed_folders_say_what_they_hold(world):
+    assert (DATA / WORLDS[world] / "classes.txt").read_text().splitlines() == list(CLASSES)
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (dict(size=0), "size=0"),
+        (dict(size=63), "size=63"),
+        (dict(train=0), "train is 0"),
+        (dict(val=-1), "val is -1"),
+        (dict(train=2_000_000), "count=2000000"),
+    ],
+)
+def test_a_refused_command_leaves_nothing(tmp_path, options, words):
+    "So the corrected command finds its place free."
+    with pytest.raises(ValueError, match=words):
+        write_worlds(tmp_path / "data", **{"train": 1, "val": 1, **options})
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("used", ["scenes/val", "scenes-control/train", "scenes/classes.txt"])
+def test_folders_in_use_are_left_alone(tmp_path, used):
+    (tmp_path / used).mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match="is there already: choose another folder"):
+        write_worlds(tmp_path, train=1, val=1)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_committed_data_stay_small():
@@ -54,18 +86,18 @@ def test_the_control_has_the_same_bay_and_ignores_the_lamp(seed, size):
     far = scene(seed, size)
     red, green = (scene(seed, size, "control", lamp) for lamp in LAMPS)
     assert np.array_equal(red.label, green.label)
-    assert np.array_equal(np.minimum(far.label, 4), np.minimum(red.label, 4)) and np.array_equal(
-        far.distance, red.distance
-    )
-    assert (far.image != red.image).any() and np.array_equal(
-        far.image[far.label < 3], red.image[far.label < 3]
-    )
+    assert np.array_equal(np.minimum(far.label, 4), np.minimum(red.label, 4))
+    assert np.array_equal(far.distance, red.distance)
+    bay = far.label < 3
+    assert (far.image != red.image).any()
+    assert np.array_equal(far.image[bay], red.image[bay])
 
 
 @settings(max_examples=200, deadline=None)
 @given(seed=st.integers(0, 2**64 - 1))
 def test_no_boat_touches_another_or_leaves_the_picture(seed):
     boxes = [(x - s, x + s, y - 2 * s, y + s // 2) for x, y, s in plan(seed).boats]
-    assert all(l > 0 and r < 1024 and t > 0 and b < 1024 for l, r, t, b in boxes)
-    for i, (l, r, t, b) in enumerate(boxes):
-        assert all(r <= l2 or r2 <= l or b <= t2 or b2 <= t for l2, r2, t2, b2 in boxes[:i])
+    for left, right, top, bottom in boxes:
+        assert left > 0 and right < 1024 and top > 0 and bottom < 1024
+    for a, b in combinations(boxes, 2):
+        assert a[1] <= b[0] or b[1] <= a[0] or a[3] <= b[2] or b[3] <= a[2]
