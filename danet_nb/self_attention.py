@@ -41,7 +41,8 @@ def whole_map(
 def is_recorded() -> bool:
     "Whether torch.export, the ONNX exporter or torch.jit records this call."
     is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # torch 2.7
-    return is_exporting() or torch.onnx.is_in_onnx_export() or torch.jit.is_tracing()
+    is_traced = torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+    return is_traced or is_exporting() or torch.onnx.is_in_onnx_export()
 
 # %% ../nbs/12_self_attention.ipynb #choose-method
 Method = Literal["auto", "stream", "full", "sdpa"]
