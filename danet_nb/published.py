@@ -307,11 +307,9 @@ def weights_in(
         if file.exists():
             return file
     if (folder / "config.json").exists() and checkpoints.is_dir():
-        fault = (
-            f"{folder} has no model.safetensors: it has not been validated yet, or the file is lost"
-        )
+        fault = f"{folder}: model.safetensors is lost, or the run has not been validated yet"
         cure = f"let it train to its next validation, or load {checkpoints / 'last.pt'}"
-        raise CheckpointError(f"{fault}; {cure}")
+        raise CheckpointError(f"{fault}: {cure}")
     raise FileNotFoundError(f"no weights at {path}: {WANTED}")
 
 # %% ../nbs/32_published.ipynb #locate
