@@ -423,24 +423,18 @@ def own_data(root, classes):
     return root
 
 
+def train_on(data, out):
+    "The words that train two steps on a folder of one's own."
+    return ["train", "--data", "folder", "--root", data, "--out", out, "--steps", 2, *TINY]
+
+
 def test_a_run_is_not_scored_on_other_classes(tmp_path):
     "The same classes in another order would give each IoU to the wrong name."
     data, other = (
         own_data(tmp_path / "data", ["earth", "water"]),
         own_data(tmp_path / "other", ["water", "earth"]),
     )
-    words = [
-        "train",
-        "--data",
-        "folder",
-        "--root",
-        data,
-        "--out",
-        tmp_path / "run",
-        "--steps",
-        2,
-        *TINY,
-    ]
+    words = train_on(data, tmp_path / "run")
     danet(*words)
     assert "was trained on the classes earth, water" in complaint(
         "evaluate", tmp_path / "run", "--root", other
@@ -451,18 +445,5 @@ def test_a_run_is_not_scored_on_other_classes(tmp_path):
 def test_a_bad_file_found_by_a_loading_process_is_named_in_one_sentence(tmp_path):
     data = own_data(tmp_path / "data", ["earth", "water"])
     (data / "train/images/a.png").write_bytes(b"no image")
-    words = complaint(
-        "train",
-        "--data",
-        "folder",
-        "--root",
-        data,
-        "--out",
-        tmp_path / "run",
-        "--steps",
-        2,
-        *TINY,
-        "--workers",
-        2,
-    )
+    words = complaint(*train_on(data, tmp_path / "run"), "--workers", 2)
     assert "a.png" in words and "Traceback" not in words
