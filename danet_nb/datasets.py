@@ -551,13 +551,14 @@ CAMVID = Layout(
 DATASETS = {
     "scenes": partial(open_scenes, "far"),
     "scenes-control": partial(open_scenes, "control"),
+    "scenes-pair": partial(open_scenes, "pair"),
     "camvid": partial(open_files, CAMVID),
     "folder": open_folder,
 }
 
 # %% ../nbs/20_datasets.ipynb #open-dataset
 def open_dataset(
-    name: str,  # "scenes", "scenes-control", "camvid" or "folder"
+    name: str,  # a key of `DATASETS`: "scenes", "camvid", "folder" …
     root: str | Path | None = None,  # folder of the data set; scenes are generated without one
     split: str = "train",  # which part
     **options: Any,  # `count`, `cache`; `size` (scenes); `classes`, `remap` (folder)
