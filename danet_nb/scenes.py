@@ -171,12 +171,12 @@ SEA = BANDS
 SUN, CREST, HILL, COAST, TOWER, STRIPE, FRAME, LAMP = range(2 * BANDS, 2 * BANDS + 8)
 HULL = LAMP + 1  # + 0 homeward, + 1 outbound
 SAIL = LAMP + 3  # + 0 homeward, + 1 outbound
-STRIPES = (STRIPE, LAMP + 5)  # of the first lighthouse, and of the second
-LIT = (LAMP, LAMP + 6)  # their lamps
-HULLS = (HULL, LAMP + 7)  # of their boats, + 0 homeward, + 1 outbound
-SAILS = (SAIL, LAMP + 9)  # likewise
-ROOFS = (LAMP + 11, LAMP + 12)  # of both lanterns
-THING_KINDS = [0, 1, 2, 2, 3, 3, 3, 3, 4, 5, 4, 5, 3, 3, 4, 5, 4, 5, 3, 3]  # from SUN on
+TOWERS = (TOWER, LAMP + 5)  # of the first lighthouse, and of the second
+FRAMES = (FRAME, LAMP + 6)  # their lanterns
+LIT = (LAMP, LAMP + 7)  # their lamps
+HULLS = (HULL, LAMP + 8)  # of their boats, + 0 homeward, + 1 outbound
+SAILS = (SAIL, LAMP + 10)  # likewise
+THING_KINDS = [0, 1, 2, 2, 3, 3, 3, 3, 4, 5, 4, 5, 3, 3, 3, 4, 5, 4, 5]  # from SUN on
 KINDS = np.array([0] * BANDS + [1] * BANDS + THING_KINDS, dtype=np.uint8)  # class of each number
 
 # %% ../nbs/00_scenes.ipynb #grid
@@ -246,10 +246,9 @@ def paint_lighthouse(
     u = abs(x - middle)
     v = y - lamp
     body = (v > 0) & (y < foot) & (u < 40 + v // 12)
-    canvas[body] = TOWER
-    canvas[body & ((v - 60) // 52 % 2 == 1)] = STRIPES[hue]
-    canvas[(u < 72) & (v < 66) & (v > u - 144)] = FRAME
-    canvas[(u < 72) & (v <= -52) & (v > u - 144)] = ROOFS[hue]
+    canvas[body] = TOWERS[hue]
+    canvas[body & ((v - 60) // 52 % 2 == 1)] = STRIPE
+    canvas[(u < 72) & (v < 66) & (v > u - 144)] = FRAMES[hue]
     canvas[(u < 58) & (abs(v) < 52)] = LIT[hue]
 
 # %% ../nbs/00_scenes.ipynb #paint-boat
@@ -293,13 +292,12 @@ def ramp(
     return (first * (BANDS - 1 - t) + last * t) // (BANDS - 1)
 
 # %% ../nbs/00_scenes.ipynb #things
-DARK = (30, 34, 44)  # the lantern's frame, and its roof where there is one lighthouse
 THINGS = (
     (112, 128, 120),
     (106, 98, 72),
     (240, 238, 230),
     (46, 66, 110),
-    DARK,
+    (30, 34, 44),
     (0, 0, 0),
     (96, 60, 40),
     (96, 60, 40),
@@ -307,7 +305,7 @@ THINGS = (
 WHITE, MINT, DARK_RED = (240, 236, 224), (120, 240, 180), (200, 40, 40)
 HUES = ((60, 110, 220), (245, 190, 50))  # blue and amber
 CLOTH = {"far": (WHITE, WHITE), "control": (MINT, DARK_RED), "pair": (HUES[0], HUES[0])}
-SECOND = (HUES[1], (0, 0, 0), (96, 60, 40), (96, 60, 40), HUES[1], HUES[1])  # stripe to sail
+SECOND = (HUES[1], HUES[1], (0, 0, 0), *THINGS[-2:], HUES[1], HUES[1])  # tower to sail
 LIGHTS = ((206, 28, 40), (140, 255, 196))  # as in LAMPS
 
 # %% ../nbs/00_scenes.ipynb #colours
@@ -319,10 +317,9 @@ def colours(
     "The palette of one bay: the light of the day on everything but the sun and the lamps."
     high, low, far, near = np.array(MOODS[p.mood][:4])
     light = MOODS[p.mood].light
-    roofs = HUES if world == "pair" else (DARK, DARK)
-    things = np.array([*THINGS, *CLOTH[world], *SECOND, *roofs])
+    things = np.array([*THINGS, *CLOTH[world], *SECOND])
     if world == "pair":
-        things[STRIPE - HILL] = HUES[0]
+        things[[TOWER - HILL, STRIPE - HILL, FRAME - HILL]] = (HUES[0], WHITE, HUES[0])
     things = things * light // 256
     things[0] = (things[0] + low) // 2  # hills fade into the sky
     for number, lamp in zip(LIT, lamps, strict=False):
