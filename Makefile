@@ -33,7 +33,10 @@ lab: $(VENV)/installed ## open the notebooks in JupyterLab
 
 notebooks: $(VENV)/installed ## execute the notebooks in place, clean them, write the package
 	for notebook in $(NOTEBOOKS); do \
-	  OMP_NUM_THREADS=1 $(BIN)/jupyter nbconvert --to notebook --execute --inplace $$notebook || exit 1; done
+	  OMP_NUM_THREADS=1 $(BIN)/jupyter nbconvert --to notebook --execute \
+	    --ExecutePreprocessor.store_widget_state=False --inplace $$notebook || exit 1; done
+	$(BIN)/jupyter nbconvert --to notebook --inplace --TagRemovePreprocessor.enabled=True \
+	  --TagRemovePreprocessor.remove_all_outputs_tags=widget $(NOTEBOOKS)
 	$(BIN)/nbdev_clean
 	$(BIN)/nbdev_export
 

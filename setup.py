@@ -39,7 +39,7 @@ setup(
     url=settings["git_url"],
     license="Apache-2.0",
     packages=[settings["lib_path"]],
-    package_data={settings["lib_path"]: ["py.typed"]},
+    package_data={settings["lib_path"]: ["py.typed", "picture.js"]},
     python_requires=">=" + settings["min_python"],
     install_requires=requirements("requirements"),
     extras_require={

@@ -19,6 +19,7 @@ import tyro
 from tyro.conf import (
     DisallowNone,
     OmitArgPrefixes,
+    Positional,
     PositionalMetavarFromFieldName,
     PositionalRequiredArgs,
 )
@@ -29,6 +30,7 @@ from danet_nb.commands import (
     convert_command,
     demo_command,
     evaluate_command,
+    explore_command,
     export_command,
     predict_command,
     scenes_command,
@@ -119,12 +121,15 @@ def argument(
     kind: Any,  # its type
     comment: str,  # its help text
     default: Any,  # MISSING where it has to be given
+    word: bool = False,  # typed without its name, although it has a default
 ) -> tuple[str, Any, Field[Any]]:
     "A field as `make_dataclass` takes it, with the comment as help."
     hint = "(one or more)" if get_origin(kind) is list else None
     notes = [tyro.conf.arg(help=comment, help_behavior_hint=hint)]
     if bool in get_args(kind):  # neither --flag nor --no-flag leaves it open
         notes.append(DisallowNone)
+    if word:
+        notes.append(Positional)
     return name, Annotated[(kind, *notes)], field(default=default)
 
 # %% ../nbs/62_cli.ipynb #groups-of
@@ -150,7 +155,8 @@ def arguments_of(
     arguments = {}
     for f in fields(kind):
         default = defaults.get(f.name, f.default)
-        arguments[f.name] = argument(f.name, kinds[f.name], comments[f.name], default)
+        word = f.metadata.get("word", False)
+        arguments[f.name] = argument(f.name, kinds[f.name], comments[f.name], default, word)
     return arguments
 
 
@@ -175,6 +181,7 @@ COMMANDS: dict[str, Callable[[Any], None]] = {
     "evaluate": evaluate_command,
     "predict": predict_command,
     "convert": convert_command,
+    "explore": explore_command,
     "export": export_command,
     "demo": demo_command,
     "scenes": scenes_command,
@@ -248,6 +255,8 @@ danet train --data camvid --root data/CamVid --out runs/camvid
 danet evaluate runs/camvid --scales 0.75,1.0,1.25 --flip
 
 danet predict street.jpg photos/ --run runs/camvid
+
+danet explore runs/camvid street.jpg
 
 danet export runs/camvid street.onnx --normalise --argmax"""
 )

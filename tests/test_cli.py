@@ -38,6 +38,7 @@ OPTIONS = {
         "run out window scales flip no-flip device checkpoint progress no-progress "
         "merge amp no-amp overwrite no-overwrite"
     ),
+    "explore": "port browser no-browser device multi-grid align-corners no-align-corners",
     "convert": "multi-grid align-corners no-align-corners",
     "export": ("normalise no-normalise argmax no-argmax multi-grid align-corners no-align-corners"),
     "demo": "out root seeds steps processes progress no-progress",

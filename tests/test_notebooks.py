@@ -9,6 +9,7 @@ import pytest
 from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "nbs").glob("*.ipynb"))
+WIDGET = "application/vnd.jupyter.widget-view+json"
 NUMBER = re.compile(r"-?\d+\.?\d*(?:e[-+]?\d+)?")
 
 
@@ -18,6 +19,10 @@ def ids(path):
 
 def code_cells(notebook):
     return [c for c in notebook.cells if c.cell_type == "code"]
+
+
+def tags(cell):
+    return cell.metadata.get("tags", [])
 
 
 def images(notebook):
@@ -57,7 +62,7 @@ def test_runs_in_a_real_kernel_and_prints_what_was_saved(path):
     place = {"metadata": {"path": path.parent}}
     fresh = NotebookClient(nbformat.read(path, 4), timeout=300, resources=place).execute()
     for old, new in zip(code_cells(saved), code_cells(fresh), strict=True):
-        if "varies" not in old.metadata.get("tags", []):
+        if not {"varies", "widget"} & set(tags(old)):
             assert not differences(text_of(old), text_of(new)), (
                 f"{path.name}, cell {old.id}: run it again and save it"
             )
@@ -90,6 +95,21 @@ def test_figures_have_words(path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=ids)
+def test_widgets_are_not_saved(path):
+    "Without a kernel a widget is blank; the cell before it draws the same as a figure."
+    before = None
+    for cell in code_cells(nbformat.read(path, 4)):
+        place = f"{path.name}, cell {cell.id}"
+        views = [o for o in cell.outputs if WIDGET in o.get("data", {})]
+        assert not views, f"{place}: tag it `widget` and run `make notebooks`"
+        if "widget" in tags(cell):
+            assert not cell.outputs, f"{place}: run `make notebooks`, which empties it"
+            twin = before is not None and any("image/png" in o.get("data", {}) for o in before)
+            assert twin, f"{place}: no cell above it draws what the widget shows"
+        before = cell.outputs or before
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=ids)
 def test_headings_skip_no_level(path):
     notebook = nbformat.read(path, 4)
     prose = "\n".join(
@@ -109,7 +129,7 @@ def test_no_error_or_warning_is_saved():
             noise = [
                 o for o in cell.outputs if o.output_type == "error" or o.get("name") == "stderr"
             ]
-            assert not noise or "raises-exception" in cell.metadata.get("tags", []), (
+            assert not noise or "raises-exception" in tags(cell), (
                 f"{path.name}, cell {cell.id}: {noise}"
             )
 

@@ -38,7 +38,8 @@ def copy_of_project(folder):
 def test_wheel_holds_the_package_alone(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     modules = {f"danet_nb/{p.name}" for p in (ROOT / "danet_nb").glob("*.py")}
-    assert {n for n in names if not n.startswith("danet_nb-")} == {*modules, "danet_nb/py.typed"}
+    others = {"danet_nb/py.typed", "danet_nb/picture.js"}
+    assert {n for n in names if not n.startswith("danet_nb-")} == modules | others
 
 
 def test_every_module_imports_from_the_wheel(wheel, tmp_path):
@@ -94,7 +95,13 @@ def test_a_wheel_is_built_from_the_source_archive(tmp_path):
     with tarfile.open(archive) as file:
         file.extractall(tmp_path / "source", filter="data")
     (source,) = (tmp_path / "source").iterdir()
-    for name in ("settings.ini", "README.md", "LICENSE", "danet_nb/py.typed"):
+    for name in (
+        "settings.ini",
+        "README.md",
+        "LICENSE",
+        "danet_nb/py.typed",
+        "danet_nb/picture.js",
+    ):
         assert (source / name).exists(), name
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", tmp_path, source]
     subprocess.run(command, check=True, capture_output=True)
