@@ -145,15 +145,16 @@ def plan_pair(
 ) -> Plan:
     "The same bay with a second lighthouse opposite, and boats that belong to either."
     p = plan_one(pick)
-    tower = plan_tower(pick)
+    low = [*p.towers, plan_tower(pick)]
+    towers = [(x + 30, max(y, 230), max(foot, 440)) for x, y, foot in low]  # room for the roof
     lamps = [*p.lamps, pick(0, 2)]
-    left, right = p.towers[0][0] + 150, 1023 - tower[0] - 230
-    upper = ((left, left + 80, 570, 66), (right, right + 80, 570, 66))
+    left, right = towers[0][0] + 190, 1023 - towers[1][0] - 235
+    upper = ((left, left + 45, 570, 66), (right, right + 45, 570, 66))
     boats = []
-    for low, high, top, size in (*upper, *BERTHS[2:]):
-        boats.append((pick(low, high), pick(top, top + 65), pick(size, size + 9)))
+    for least, most, top, size in (*upper, *BERTHS[2:]):
+        boats.append((pick(least, most), pick(top, top + 65), pick(size, size + 9)))
     hues = [pick(0, 2) for _ in boats]
-    return p._replace(towers=[*p.towers, tower], lamps=lamps, boats=boats, hues=hues)
+    return p._replace(towers=towers, lamps=lamps, boats=boats, hues=hues)
 
 # %% ../nbs/00_scenes.ipynb #plan
 def plan(
@@ -237,14 +238,15 @@ def paint_lighthouse(
     x: np.ndarray,  # `(1, W)` from its side
     y: np.ndarray,  # `(H, 1)` from `grid`
     hue: int = 0,  # 0 for the first lighthouse, 1 for the second
+    halves: int = 2,  # its size, in halves of the usual one
 ) -> None:
     "Headland, tower, lantern and lamp."
     middle, lamp, foot = tower
     ridge = foot - 20 + np.maximum(x - 190, 0) * 2
     shore = foot + 110 - x // 2 + wave(x, 0, 40) // 2
     canvas[(y > ridge) & (y < shore)] = COAST
-    u = abs(x - middle)
-    v = y - lamp
+    u = abs(x - middle) * 2 // halves
+    v = (y - lamp) * 2 // halves
     body = (v > 0) & (y < foot) & (u < 40 + v // 12)
     canvas[body] = TOWERS[hue]
     canvas[body & ((v - 60) // 52 % 2 == 1)] = STRIPE
@@ -277,7 +279,7 @@ def paint(
     x, y = grid(size, p.flip)
     canvas = paint_bay(p, x, y)
     for hue, tower in enumerate(p.towers):
-        paint_lighthouse(canvas, tower, 1023 - x if hue else x, y, hue)
+        paint_lighthouse(canvas, tower, 1023 - x if hue else x, y, hue, 1 + len(p.towers))
     for (left, top, s), kind, hue in zip(p.boats, kinds, p.hues, strict=True):
         paint_boat(canvas, (x - left) * p.tack, y - top, s, kind, hue)
     return canvas

@@ -18,6 +18,7 @@ NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
 SCRIPTS = sorted([*ROOT.glob("*.py"), *ROOT.glob("tests/*.py"), *ROOT.glob("benchmarks/*.py")])
 PAGES = sorted([*ROOT.glob("*.md"), ROOT / "data/README.md", ROOT / "tests/fixtures/README.md"])
 FRONT_DOOR = {
+    "AttentionExplorer",
     "DANet",
     "TrainConfig",
     "evaluate",
