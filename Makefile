@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 NOTEBOOKS := $(sort $(wildcard nbs/*.ipynb))
 export MPLBACKEND ?= agg
 
-.PHONY: help demo lint test lab notebooks readme bench hooks clean
+.PHONY: help demo networks lint test lab notebooks readme bench hooks clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -18,6 +18,11 @@ $(VENV)/installed: settings.ini setup.py constraints.txt
 
 demo: $(VENV)/installed ## train plain and dual-attention networks on the embedded data (about 5 minutes on 2 cores)
 	$(BIN)/danet demo --out runs/demo
+
+networks: $(VENV)/installed ## write data/networks and results/demo anew: the demo, and where the notebooks read it
+	$(BIN)/danet demo --out runs/demo --networks data/networks
+	rm -rf results/demo && mkdir -p results/demo
+	cp -r runs/demo/metrics.jsonl runs/demo/*.md runs/demo/figures results/demo
 
 lint: $(VENV)/installed ## what a tool can hold: form, imports, types
 	$(BIN)/ruff format --check
@@ -33,10 +38,11 @@ lab: $(VENV)/installed ## open the notebooks in JupyterLab
 
 notebooks: $(VENV)/installed ## execute the notebooks in place, clean them, write the package
 	for notebook in $(NOTEBOOKS); do \
-	  OMP_NUM_THREADS=1 $(BIN)/jupyter nbconvert --to notebook --execute \
-	    --ExecutePreprocessor.store_widget_state=False --inplace $$notebook || exit 1; done
+	  OMP_NUM_THREADS=1 $(BIN)/jupyter nbconvert --to notebook --execute --inplace $$notebook || exit 1; done
 	$(BIN)/jupyter nbconvert --to notebook --inplace --TagRemovePreprocessor.enabled=True \
-	  --TagRemovePreprocessor.remove_all_outputs_tags=widget $(NOTEBOOKS)
+	  --TagRemovePreprocessor.remove_all_outputs_tags=widget \
+	  --ClearMetadataPreprocessor.enabled=True --ClearMetadataPreprocessor.clear_cell_metadata=False \
+	  --ClearMetadataPreprocessor.preserve_nb_metadata_mask=kernelspec $(NOTEBOOKS)
 	$(BIN)/nbdev_clean
 	$(BIN)/nbdev_export
 
