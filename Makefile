@@ -22,7 +22,7 @@ demo: $(VENV)/installed ## train plain and dual-attention networks on the embedd
 networks: $(VENV)/installed ## write data/networks and results/demo anew: the demo, and where the notebooks read it
 	$(BIN)/danet demo --out runs/demo --networks data/networks
 	rm -rf results/demo && mkdir -p results/demo
-	cp -r runs/demo/metrics.jsonl runs/demo/*.md runs/demo/figures results/demo
+	cp -r runs/demo/*.jsonl runs/demo/*.md runs/demo/figures results/demo
 
 lint: $(VENV)/installed ## what a tool can hold: form, imports, types
 	$(BIN)/ruff format --check

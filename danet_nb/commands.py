@@ -308,7 +308,7 @@ def predict_command(
 class ScenesOptions:
     "How many scenes, and how large."
 
-    root: str  # folder that gets `scenes` and `scenes-control`
+    root: str  # folder that gets `scenes`, `scenes-control` and `scenes-pair`
     train: int = 200  # scenes for training, in each world
     val: int = 60  # scenes for validation, in each world
     size: int = 96  # pixels per side
@@ -338,12 +338,13 @@ class DemoOptions:
     steps: int = 600  # updates of each run
     processes: int = 2  # runs at a time
     progress: bool = True  # show a bar with the time left
+    networks: str | None = None  # folder that gets those networks that the notebooks look at
 
 # %% ../nbs/61_commands.ipynb #demo-command
 def demo_command(
     options: DemoOptions,  # how long it takes
 ) -> None:
-    "Train plain and dual-attention networks on generated scenes; show a table and figures."
+    "Train networks with and without attention in three worlds; show tables and figures."
     from danet_nb.demo import demo  # torch, matplotlib
 
     demo(**asdict(options))

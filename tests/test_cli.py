@@ -23,7 +23,8 @@ TINY = (
 ).split()
 OPTIONS = {
     "train": (
-        "config backbone attention channel-form channels output-stride multi-grid stem stem-width "
+        "config recipe "
+        "backbone attention channel-form channels output-stride multi-grid stem stem-width "
         "width pretrained start-from auxiliary no-auxiliary align-corners no-align-corners dropout "
         "data root count val-count cache no-cache crop-size scale flip jitter workers out "
         "optimizer learning-rate head-factor momentum weight-decay power steps batch-size "
@@ -41,7 +42,7 @@ OPTIONS = {
     "explore": "port browser no-browser device multi-grid align-corners no-align-corners",
     "convert": "multi-grid align-corners no-align-corners",
     "export": ("normalise no-normalise argmax no-argmax multi-grid align-corners no-align-corners"),
-    "demo": "out root seeds steps processes progress no-progress",
+    "demo": "out root seeds steps processes progress no-progress networks",
     "scenes": "train val size",
 }
 
