@@ -66,7 +66,7 @@ def test_folders_in_use_are_left_alone(tmp_path, used):
 
 
 def test_committed_data_stay_small():
-    assert sum(f.stat().st_size for f in DATA.rglob("*") if f.is_file()) < 10_000_000
+    assert sum(f.stat().st_size for f in DATA.rglob("*") if f.is_file()) < 5_000_000
 
 
 @settings(max_examples=60, deadline=None)
