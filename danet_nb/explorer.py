@@ -426,7 +426,8 @@ class Exploration:
         for control in self.controls():
             if control.kind in ("whole", "number"):
                 value = getattr(view, control.name)
-                changes[control.name] = min(max(value, control.low), control.high)
+                known = control.low if value != value else value  # NaN is no number
+                changes[control.name] = min(max(known, control.low), control.high)
         kinds = self.maps.kinds
         if kinds and view.attention not in kinds:
             changes["attention"] = kinds[0]
@@ -576,6 +577,13 @@ BAY_CONTROLS = (
     Control("second_lamp", "choice", "second lamp", "Colour of the other lamp.", COLORS),
 )
 
+# %% ../nbs/51_explorer.ipynb #knows-scenes
+def knows_scenes(
+    model: DANet,  # any
+) -> bool:
+    "Whether its classes are those of the scenes."
+    return model.config.classes == CLASSES
+
 # %% ../nbs/51_explorer.ipynb #explore-bay
 def explore_bay(
     model: DANet,  # trained on scenes
@@ -584,7 +592,8 @@ def explore_bay(
 ) -> Exploration:  # which starts on the boat farthest from its lamp
     "The explorer's core for a generated scene."
     drawn = scene(bay.seed, size, bay.world, bay.lamps)
-    exploration = Exploration(model, torch.from_numpy(drawn.image).movedim(-1, 0), drawn.label)
+    label = drawn.label if knows_scenes(model) else None  # other classes, other numbers
+    exploration = Exploration(model, torch.from_numpy(drawn.image).movedim(-1, 0), label)
     boats = torch.from_numpy(drawn.label >= FAR_CLASSES[0])
     cells = region_positions(boats, exploration.maps.size).tolist()
     places = [exploration.maps.pixel_of(*cell) for cell in cells]
@@ -592,13 +601,6 @@ def explore_bay(
     row, column = cells[far]
     exploration.start = replace(exploration.start, row=row, column=column)
     return exploration
-
-# %% ../nbs/51_explorer.ipynb #knows-scenes
-def knows_scenes(
-    model: DANet,  # any
-) -> bool:
-    "Whether its classes are those of the scenes."
-    return model.config.classes == CLASSES
 
 # %% ../nbs/51_explorer.ipynb #open-image
 def open_image(
