@@ -37,7 +37,7 @@ from danet_nb.commands import (
     train_command,
 )
 from .config import config_from, field_comments
-from .settings import TrainConfig, read_settings
+from .settings import Recipe, TrainConfig, read_settings, with_recipe
 
 # %% ../nbs/62_cli.ipynb #as-number
 def as_number(
@@ -137,10 +137,11 @@ def groups_of(
     kind: Any,  # a dataclass
 ) -> dict[Any, list[str]]:
     "`{class: names of the fields that it was the first to define}`, the class itself first."
+    known = {f.name for f in fields(kind)}
     groups: dict[Any, list[str]] = {base: [] for base in kind.__mro__ if is_dataclass(base)}
     names: set[str] = set()
     for base in reversed(groups):
-        groups[base] = [name for name in get_annotations(base) if name not in names]
+        groups[base] = [name for name in get_annotations(base) if name in known - names]
         names.update(groups[base])
     return {base: found for base, found in groups.items() if found}
 
@@ -200,20 +201,32 @@ class SettingsFile:
     "Settings below the typed ones."
 
     config: str | None = None  # JSON file with settings, or the config.json of a run to repeat
+    recipe: Recipe | None = None  # published settings for all that is not given
+
+# %% ../nbs/62_cli.ipynb #file-settings
+@dataclass(kw_only=True)
+class FirstWords(SettingsFile):
+    "What decides about the defaults of the others."
+
+    backbone: str | None = None  # the small one takes a part of a recipe
 
 
 def file_settings(
     words: Sequence[str],  # of the command line
 ) -> dict[str, Any]:
-    "The settings of `--config FILE`. Raises ValueError for a file that cannot be read as such."
+    "The settings of `--config FILE` and `--recipe NAME`. Raises ValueError where they have none."
     if "--help" in words or "-h" in words:
         return {}
     typed, _ = tyro.cli(
-        SettingsFile, prog="danet train", args=words, return_unknown_args=True, add_help=False
+        FirstWords, prog="danet train", args=words, return_unknown_args=True, add_help=False
     )
-    if typed.config is None:
+    given = {} if typed.config is None else read_settings(typed.config)
+    if typed.recipe is not None:
+        backbone = {} if typed.backbone is None else {"backbone": typed.backbone}
+        given = with_recipe({**given, **backbone}, typed.recipe)
+    if not given:
         return {}
-    return vars(config_from(TrainConfig, read_settings(typed.config), typed.config))
+    return vars(config_from(TrainConfig, given, typed.config or typed.recipe))
 
 # %% ../nbs/62_cli.ipynb #form
 def form(
@@ -252,6 +265,8 @@ danet demo
 
 danet train --data camvid --root data/CamVid --out runs/camvid
 
+danet train --recipe authors --data folder --root my_data --out runs/mine
+
 danet evaluate runs/camvid --scales 0.75,1.0,1.25 --flip
 
 danet predict street.jpg photos/ --run runs/camvid
@@ -276,7 +291,8 @@ def parse(
         registry=REGISTRY,
     )
     values = values_of(filled)
-    values.pop("config", None)
+    for name in get_type_hints(SettingsFile):
+        values.pop(name, None)
     return options_of(COMMANDS[words[0]])(**values)
 
 # %% ../nbs/62_cli.ipynb #system-sentence
