@@ -383,10 +383,12 @@ def test_demo_without_the_repository(tmp_path, monkeypatch):
     monkeypatch.setitem(demo.RECIPE, "crop_size", 64)
     monkeypatch.setitem(demo.RECIPE, "progress", False)
     for _ in range(2):
-        danet("demo", "--seeds", 1, "--steps", 1, "--no-progress")
+        danet("demo", "--seeds", 1, "--steps", 1, "--no-progress", "--networks", "kept")
+    assert load_danet("kept/pair-both").config.attention == "both"
     out = tmp_path / "runs/demo"
-    assert sorted(p.name for p in out.iterdir() if p.is_file()) == ["metrics.jsonl", "table.md"]
-    assert len(list((out / "figures").glob("*.png"))) == 3
+    files = sorted(p.name for p in out.iterdir() if p.is_file())
+    assert files == ["evidence.jsonl", "evidence.md", "metrics.jsonl", "table.md"]
+    assert len(list((out / "figures").glob("*.png"))) == 5
     assert (out / "data/scenes-control/val/labels/0001.png").exists()
 
 
