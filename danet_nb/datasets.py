@@ -373,7 +373,7 @@ def open_files(
 def scene_pair(
     seed: int,  # which scene
     size: int = 128,  # pixels per side
-    world: str = "far",  # "far" or "control"
+    world: str = "far",  # "far", "control" or "pair"
 ) -> Pair:
     "One generated scene as tensors."
     scene = scenes.scene(seed, size, world)
@@ -382,7 +382,7 @@ def scene_pair(
 
 # %% ../nbs/20_datasets.ipynb #make-scenes
 def make_scenes(
-    world: str,  # "far" or "control"
+    world: str,  # "far", "control" or "pair"
     split: str = "train",  # "train", "val" or "test"
     size: int = 128,  # pixels per side
     count: int | None = None,  # how many; None means 1000 for training, else 100
@@ -429,7 +429,7 @@ def classes_file(
 def check_entries(
     entries: list[tuple[str, Color | None]],  # from `parse_classes`
 ) -> None:
-    "Raises ValueError where two classes cannot be told apart or a colour is none."
+    "Raises ValueError where two classes cannot be told apart or a colour is not one."
     colors = [color for _, color in entries if color]
     if len(dict(entries)) < len(entries) or len(set(colors)) < len(colors):
         raise ValueError("two classes share a name or a colour")
@@ -511,7 +511,7 @@ def check_scene_classes(
 
 # %% ../nbs/20_datasets.ipynb #open-scenes
 def open_scenes(
-    world: str,  # "far" or "control"
+    world: str,  # "far", "control" or "pair"
     root: str | Path | None = None,  # folder of written scenes; None generates them
     split: str = "train",  # "train", "val" or "test"
     size: int = 128,  # pixels per side of generated scenes

@@ -204,7 +204,7 @@ def check_entries(
     state: dict[Any, Any],  # state dict, it is hoped
     path: str | Path,  # of its file
 ) -> None:
-    "Raises CheckpointError that names the entries which are no weights."
+    "Raises CheckpointError that names the entries which cannot be weights."
     faults = {name: fault_in(name, value) for name, value in state.items()}
     bad = [f"{name} {fault}" for name, fault in faults.items() if fault]
     if bad or not state:
