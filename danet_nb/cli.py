@@ -27,6 +27,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from . import __version__
 from danet_nb.commands import (
+    ablate_command,
     convert_command,
     demo_command,
     evaluate_command,
@@ -185,6 +186,7 @@ COMMANDS: dict[str, Callable[[Any], None]] = {
     "explore": explore_command,
     "export": export_command,
     "demo": demo_command,
+    "ablate": ablate_command,
     "scenes": scenes_command,
 }
 

@@ -165,8 +165,8 @@ class NetworkConfig:
     "What the network is."
 
     backbone: Backbone = "resnet50"  # the network in front of the head
-    attention: Literal["none", "position", "channel", "both"] = (
-        "both"  # a row of the paper's table 1
+    attention: Literal["none", "position", "channel", "both", "convolution"] = (
+        "both"  # a row of the paper's table 1; or 1x1 convolutions with the numbers of "both"
     )
     channel_form: Literal["authors", "paper"] = (
         "authors"  # channel attention as coded or as printed

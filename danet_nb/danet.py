@@ -111,6 +111,45 @@ def make_backbone(
         dilate_second=config.dilate_second,
     )
 
+# %% ../nbs/17_danet.ipynb #point-convolution
+class PointConvolution(nn.Module):
+    "A control for position attention: as many parameters, no other position is seen."
+
+    def __init__(
+        self,
+        channels: int,  # C, of input and output
+        reduction: int = 8,  # the narrow convolution has C // reduction channels, at least one
+    ) -> None:
+        super().__init__()
+        narrow = max(1, channels // reduction)
+        self.value_conv = nn.Conv2d(channels, channels, 1)
+        self.down_conv = nn.Conv2d(channels, narrow, 1)
+        self.slope = nn.PReLU(narrow)
+        self.up_conv = nn.Conv2d(narrow, channels, 1, bias=False)
+        self.gate = nn.Parameter(torch.zeros(1))
+
+    def forward(
+        self,
+        x: Tensor,  # `(B, C, H, W)`
+    ) -> Tensor:  # the same shape
+        "`x` plus the gate times a function of each position by itself."
+        return x + self.gate * (self.value_conv(x) + self.up_conv(self.slope(self.down_conv(x))))
+
+# %% ../nbs/17_danet.ipynb #scalar-convolution
+class ScalarConvolution(nn.Module):
+    "A control for channel attention: one parameter, the 1x1 convolution that has no more."
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = nn.Parameter(torch.zeros(1))
+
+    def forward(
+        self,
+        x: Tensor,  # `(B, C, H, W)`
+    ) -> Tensor:  # the same shape
+        "`x` plus the gate times `x`."
+        return x + self.gate * x
+
 # %% ../nbs/17_danet.ipynb #make-attention
 MakePosition = Callable[[int], nn.Module]  # called with the number of channels
 MakeChannel = Callable[[], nn.Module]  # called with nothing
@@ -126,6 +165,9 @@ def make_attention(
         position = partial(PositionAttention, reduction=config.reduction)
     if config.attention in ("channel", "both"):
         channel = partial(ChannelAttention, form=config.channel_form)
+    if config.attention == "convolution":
+        position = partial(PointConvolution, reduction=config.reduction)
+        channel = ScalarConvolution
     return position, channel
 
 # %% ../nbs/17_danet.ipynb #signature-with

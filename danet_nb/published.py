@@ -348,6 +348,17 @@ def check_settings(
     if unknown:
         raise TypeError(f"{unknown} cannot be chosen: choose among {', '.join(SETTINGS)}")
 
+# %% ../nbs/32_published.ipynb #check-control
+def check_control(
+    family: str,  # a key of `FAMILIES`
+    settings: dict[str, Any],  # {field of `DANetConfig`: value}
+    path: str | Path,  # of the file, for the error message
+) -> None:
+    "Raise CheckpointError where a published form is to hold what was never published."
+    if family != "danet_nb" and settings.get("attention") == "convolution":
+        fault = f'{path} has the names of {family}, where attention="convolution" does not exist'
+        raise CheckpointError(f"{fault}: leave `attention` out, or load a network of our own")
+
 # %% ../nbs/32_published.ipynb #load-danet
 def load_danet(
     source: str | Path,  # file, folder, run, URL or hub name: the authors', mmsegmentation's, ours
@@ -360,6 +371,7 @@ def load_danet(
     state, extra = read_weights(path)
     config = own_config(path, extra)
     family = "danet_nb" if config else recognise(state, path)
+    check_control(family, settings, path)
     config = config or foreign_config(family, state, extra, path)
     model = skeleton(replace(config, **settings), path)
     state = fitted(state, model.state_dict(), FAMILIES[family], path)

@@ -98,6 +98,29 @@ def test_authors_depth_stem_and_multi_grid(backbone, stem, tmp_path):
     assert_same(loaded, model)
 
 
+@pytest.mark.parametrize("family", ["authors", "mmsegmentation 7x7"])
+def test_no_published_form_holds_the_control(tmp_path, family):
+    "A setting of ours alone is refused in a sentence; our own formats keep it."
+    write = write_authors if family == "authors" else write_mmseg
+    path = write(tmp_path / "theirs.pth", foreign_state(thin(), family))
+    for ask in (load_danet, functools.partial(convert, folder=tmp_path / "ours")):
+        with pytest.raises(CheckpointError, match=f"{path} has the names of {family}, where"):
+            ask(path, attention="convolution")
+    assert not (tmp_path / "ours").exists()
+
+
+def test_the_control_is_saved_and_loaded(tmp_path):
+    model = thin(attention="convolution")
+    torch.save(model.state_dict(), tmp_path / "bare.pth")
+    x = torch.randn(1, 3, 40, 33)
+    for again in (
+        load_danet(save_danet(model, tmp_path / "saved")),
+        load_danet(tmp_path / "bare.pth", attention="convolution"),
+        fold_batch_norm(model),
+    ):
+        torch.testing.assert_close(again(x), model(x), rtol=1e-4, atol=1e-5)
+
+
 def test_arguments_win_over_what_was_published(tmp_path):
     model = thin("resnet101", multi_grid=None, align_corners=False)
     path = write_authors(tmp_path / "a.pth.tar", foreign_state(model, "authors"))

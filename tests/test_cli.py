@@ -43,6 +43,7 @@ OPTIONS = {
     "convert": "multi-grid align-corners no-align-corners",
     "export": ("normalise no-normalise argmax no-argmax multi-grid align-corners no-align-corners"),
     "demo": "out root seeds steps processes progress no-progress networks",
+    "ablate": "out data root demo seeds steps processes progress no-progress",
     "scenes": "train val size",
 }
 
@@ -215,6 +216,8 @@ def test_wrong_input_ends_in_one_sentence(run, tmp_path):
         ("train", "--out", ""): "name a folder for the run",
         ("predict",): "no image is named",
         ("demo", "--seeds", "0"): "1 or more",
+        ("ablate", "--steps", "0"): "1 or more",
+        ("ablate", "--data", "cam-vid"): "did you mean 'camvid'",
         ("train", "--steps", "0", *out): "1 or more",
         ("train", "--config", tmp_path / "nowhere.json"): "nowhere.json",
         ("train", "--config", tmp_path / "typo.json"): "no such settings: step;",
@@ -408,7 +411,7 @@ def test_help_shows_choices_and_groups(capsys):
     with pytest.raises(SystemExit):
         danet("train", "--help")
     text = capsys.readouterr().out
-    assert "{none,position,channel,both}" in text and "{8,16,32}" in text
+    assert "{none,position,channel,both,convolution}" in text and "{8,16,32}" in text
     for group in ("network", "start", "data", "learning", "output"):
         assert f"{group} options" in text
 

@@ -230,6 +230,7 @@ FORMS = [
     dict(backbone="resnet34", attention="position", reduction=2, output_stride=32, **THIN),
     dict(backbone="resnet50", attention="channel", channel_form="paper", dropout=0.5, **THIN),
     dict(backbone="resnet50", multi_grid=(4, 8, 16), align_corners=False, **THIN),
+    dict(backbone="resnet18", attention="convolution", reduction=4, **THIN),
 ]
 
 
@@ -244,6 +245,38 @@ def test_a_network_is_made_again_from_its_configuration(form):
     torch.testing.assert_close(again.state_dict(), model.state_dict(), rtol=0, atol=0)
     x = torch.randn(1, 3, 40, 33)
     torch.testing.assert_close(again.eval()(x), model.eval()(x), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("options", [{}, {"channels": 7}, {"reduction": 3}, {"auxiliary": True}])
+def test_the_control_has_the_parameters_of_both_modules_and_no_view(options):
+    torch.manual_seed(0)
+    control, both = (DANet(3, "small", attention=a, **options) for a in ("convolution", "both"))
+    assert sum(map(torch.numel, control.parameters())) == sum(map(torch.numel, both.parameters()))
+    control.double().eval()
+    x = torch.randn(1, 3, 96, 96, dtype=torch.float64)
+    closed = control(x)
+    names = [name for name, _ in control.named_parameters() if name.endswith("attention.gate")]
+    assert names == ["head.position_attention.gate", "head.channel_attention.gate"]
+    with torch.no_grad():
+        for name in names:
+            assert control.get_parameter(name).item() == 0  # like the gates of the attention
+            control.get_parameter(name).fill_(0.7)
+    assert not torch.equal(control(x), closed)
+    x.requires_grad_()
+    features = control.backbone(x)
+    fused = control.head(features, ("fused",))["fused"]
+    [moved] = torch.autograd.grad(fused[..., 6, 6].sum(), x)
+    rows = moved.abs().sum((0, 1, 3)).nonzero()
+    assert 0 < rows.max() - rows.min() < 63  # the field of the convolutions around it
+
+
+def test_every_parameter_of_the_control_learns():
+    torch.manual_seed(0)
+    control = DANet(3, "small", channels=16, attention="convolution")
+    nn.init.ones_(control.head.position_attention.gate)
+    sum(y.square().mean() for y in control(torch.randn(2, 3, 32, 32)).values()).backward()
+    for name, p in control.head.named_parameters():
+        assert p.grad.any() or "conv" in name and name.endswith("bias"), name
 
 
 def test_signature_and_docstring_show_every_argument():
