@@ -1,0 +1,738 @@
+"""Teeth: one-token mutants of exported code, and whether the notebook that exports it notices.
+
+`python -m benchmarks.mutants` (`make mutants`) changes one token of an exporting cell of chapters
+1, 2 and 4, runs the notebook's cells from there on, and counts the mutant as killed where a cell
+raises or the time limit is passed. Saved outputs and tests do not help: only the notebook's own
+assertions do. mutmut and cosmic-ray mutate modules and run a test command; here the notebook is
+the test, and a fork before the changed cell saves running what comes before it.
+"""
+
+import argparse
+import ast
+import builtins
+import json
+import linecache
+import os
+import platform
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from codeop import Compile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from IPython.core.history import HistoryManager
+from IPython.core.interactiveshell import InteractiveShell
+
+from danet_nb.tables import markdown_table
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = ROOT / "nbs"
+RESULTS = ROOT / "results" / "mutants"
+CHAPTERS = "124"
+SEED = 0
+COUNT = 15  # mutants per notebook
+TARGET = 0.95
+COMPILE = Compile()  # remembers `from __future__` from cell to cell, as IPython does
+MARK = b"mutant: "  # begins the lines of a child that are results
+LIMIT = (3, 20)  # times what the notebook needs from the changed cell on, plus seconds
+
+
+@dataclass(frozen=True)
+class Mutant:
+    "One change to one exporting cell."
+
+    notebook: str  # its name without folder and ending
+    cell: str  # its id
+    kind: str  # what is changed: an operator of OPERATORS, or "named"
+    line: int  # of the cell, from 1
+    before: str  # the line as it is
+    after: str  # and as it becomes
+    source: str  # the whole cell as it becomes
+
+    def key(self) -> tuple[str, str, str, str]:
+        "What the list of equivalent mutants calls it."
+        return self.notebook, self.cell, self.before, self.after
+
+
+# Operators: functions that take a node and give the texts that may stand in its place
+
+COMPARISONS = {
+    ast.Lt: "<=",
+    ast.LtE: "<",
+    ast.Gt: ">=",
+    ast.GtE: ">",
+    ast.Eq: "!=",
+    ast.NotEq: "==",
+    ast.Is: "is not",
+    ast.IsNot: "is",
+    ast.In: "not in",
+    ast.NotIn: "in",
+}
+ARITHMETIC = {
+    ast.Add: "-",
+    ast.Sub: "+",
+    ast.Mult: "/",
+    ast.Div: "*",
+    ast.FloorDiv: "*",
+    ast.Mod: "*",
+    ast.Pow: "*",
+    ast.BitAnd: "|",
+    ast.BitOr: "&",
+}
+PAIRS = [
+    ("h", "w"),
+    ("height", "width"),
+    ("q", "k"),
+    ("rows", "columns"),
+    ("min", "max"),
+    ("minimum", "maximum"),
+    ("amin", "amax"),
+    ("argmin", "argmax"),
+    ("sum", "mean"),
+    ("any", "all"),
+    ("floor", "ceil"),
+    ("sin", "cos"),
+    ("zeros", "ones"),
+    ("position", "channel"),
+    ("image", "label"),
+]
+NAMES = {a: b for pair in PAIRS for a, b in (pair, pair[::-1])}
+SYMMETRIC = {"max", "min", "isinstance", "torch.maximum", "torch.minimum", "math.gcd"}
+LOOKS = {  # keywords that say how a figure looks; their calls are left alone
+    "alpha",
+    "alt",
+    "color",
+    "figsize",
+    "fontsize",
+    "label",
+    "layout",
+    "linestyle",
+    "linewidth",
+    "loc",
+    "title",
+    "xlabel",
+    "ylabel",
+}
+
+
+def compare(node: ast.AST) -> Iterator[str]:
+    "Another comparison: `<` for `<=`, `is` for `is not`."
+    if isinstance(node, ast.Compare) and len(node.ops) == 1:
+        left, right = ast.unparse(node.left), ast.unparse(node.comparators[0])
+        yield f"{left} {COMPARISONS[type(node.ops[0])]} {right}"
+
+
+def arithmetic(node: ast.AST) -> Iterator[str]:
+    "Another sign between two numbers, or the factors of a product of matrices exchanged."
+    if not isinstance(node, ast.BinOp):
+        return
+    left, right = ast.unparse(node.left), ast.unparse(node.right)
+    if isinstance(node.op, ast.MatMult):
+        yield f"({right}) @ ({left})"
+    elif type(node.op) in ARITHMETIC:
+        yield f"({left}) {ARITHMETIC[type(node.op)]} ({right})"
+
+
+def addend(node: ast.AST) -> Iterator[str]:
+    "A sum without one of its parts: no residual."
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub):
+        yield ast.unparse(node.left)
+
+
+def sign(node: ast.AST) -> Iterator[str]:
+    "A minus or a `not` less."
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.Not):
+        yield ast.unparse(node.operand)
+
+
+def logic(node: ast.AST) -> Iterator[str]:
+    "`and` for `or`, and the other way round."
+    if isinstance(node, ast.BoolOp):
+        word = " or " if isinstance(node.op, ast.And) else " and "
+        yield word.join(f"({ast.unparse(value)})" for value in node.values)
+
+
+def constant(node: ast.AST) -> Iterator[str]:
+    "Another number, True for False."
+    if not isinstance(node, ast.Constant):
+        return
+    if isinstance(node.value, bool):
+        yield str(not node.value)
+    elif isinstance(node.value, int):
+        yield str(node.value + 1)
+        if node.value == 1:
+            yield "0"
+    elif isinstance(node.value, float):
+        yield str(2 * node.value or 1.0)
+
+
+def condition(node: ast.AST) -> Iterator[str]:
+    "Only one of the two answers of `a if c else b`."
+    if isinstance(node, ast.IfExp):
+        yield ast.unparse(node.body)
+        yield ast.unparse(node.orelse)
+
+
+def order(node: ast.AST) -> Iterator[str]:
+    "The first two parts of a tuple exchanged, or the first two arguments of a call."
+    if isinstance(node, ast.Tuple) and len(node.elts) > 1 and isinstance(node.ctx, ast.Load):
+        first, second, *rest = node.elts
+        yield ast.unparse(ast.Tuple([second, first, *rest], ast.Load()))
+    if isinstance(node, ast.Call) and len(node.args) > 1:
+        first, second, *rest = node.args
+        same = isinstance(first, ast.Starred) or isinstance(second, ast.Starred)
+        called = ast.unparse(node.func)
+        if not same and called not in SYMMETRIC and not called.endswith(".transpose"):
+            yield ast.unparse(ast.Call(node.func, [second, first, *rest], node.keywords))
+
+
+def keyword(node: ast.AST) -> Iterator[str]:
+    "A call without one of its keyword arguments."
+    if isinstance(node, ast.Call):
+        for dropped in (word for word in node.keywords if word.arg != "strict"):
+            kept = [word for word in node.keywords if word is not dropped]
+            yield ast.unparse(ast.Call(node.func, node.args, kept))
+
+
+def unwrap(node: ast.AST) -> Iterator[str]:
+    "The argument, or the object, in place of a call: `x` for `relu(x)` and for `x.long()`."
+    if not isinstance(node, ast.Call) or node.keywords:
+        return
+    if isinstance(node.func, ast.Attribute) and not isinstance(node.func.value, ast.Name):
+        yield ast.unparse(node.func.value)
+    elif isinstance(node.func, ast.Attribute) and not node.args:
+        yield ast.unparse(node.func.value)
+    elif len(node.args) == 1 and not isinstance(node.args[0], ast.Starred | ast.GeneratorExp):
+        yield ast.unparse(node.args[0])
+
+
+def name(node: ast.AST) -> Iterator[str]:
+    "The name's twin: w for h, min for max; and a matrix that is not transposed."
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in NAMES:
+        yield NAMES[node.id]  # one that the cell has, or a builtin: see `mutated`
+    if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+        if node.attr in NAMES:
+            yield f"{ast.unparse(node.value)}.{NAMES[node.attr]}"
+        if node.attr in ("T", "mT"):
+            yield ast.unparse(node.value)
+
+
+def bound(node: ast.AST) -> Iterator[str]:
+    "A slice without its beginning or its end."
+    if isinstance(node, ast.Slice):
+        lower, upper, step = (
+            ast.unparse(p) if p else "" for p in (node.lower, node.upper, node.step)
+        )
+        if lower:
+            yield f":{upper}:{step}" if step else f":{upper}"
+        if upper:
+            yield f"{lower}::{step}" if step else f"{lower}:"
+
+
+def statement(node: ast.AST) -> Iterator[str]:
+    "A statement less: a call for its effect, or an assignment that changes what is there."
+    if isinstance(node, ast.AugAssign):
+        yield "pass"
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        yield "pass"
+
+
+OPERATORS = [
+    compare,
+    arithmetic,
+    addend,
+    sign,
+    logic,
+    constant,
+    condition,
+    order,
+    keyword,
+    unwrap,
+    name,
+    bound,
+    statement,
+]
+BARE = (bound, statement)  # what they give stands without parentheses
+UNSEEN = ("annotation", "returns", "decorator_list", "ctx")
+SKIPPED = (ast.Raise, ast.JoinedStr, ast.Import, ast.ImportFrom)
+
+
+def fields_to_visit(node: ast.AST) -> Iterator[ast.AST]:
+    "The children that are worth a mutant: no annotations, no decorators."
+    for field, value in ast.iter_fields(node):
+        if field in UNSEEN or (field == "type" and isinstance(node, ast.ExceptHandler)):
+            continue
+        if field == "keywords":  # `strict` is a guard: most cannot fire, and none changes a number
+            value = [word.value for word in value if word.arg != "strict"]
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, ast.AST):
+                yield child
+
+
+def visit(node: ast.AST) -> Iterator[ast.AST]:
+    "Every node whose change could be seen: messages of errors and the looks of figures are not."
+    call = node.value if isinstance(node, ast.Expr) else node
+    looks = isinstance(call, ast.Call) and any(word.arg in LOOKS for word in call.keywords)
+    types = isinstance(call, ast.Call) and ast.unparse(call.func) == "TypeVar"
+    literal = isinstance(node, ast.Subscript) and ast.unparse(node.value) == "Literal"
+    if isinstance(node, SKIPPED) or looks or types or literal:
+        return
+    if isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.In | ast.NotIn):
+        yield node  # the order of what is searched does not matter
+        yield from visit(node.left)
+        return
+    yield node
+    for child in fields_to_visit(node):
+        yield from visit(child)
+
+
+def replaced(
+    source: str,  # of a cell
+    node: ast.AST,  # of its tree
+    text: str,  # what stands in its place
+) -> str:
+    "The cell with one node replaced; all else, comments too, stays."
+    lines = source.encode().split(b"\n")
+    first, last = node.lineno - 1, node.end_lineno - 1  # pyright: ignore
+    before = b"\n".join([*lines[:first], lines[first][: node.col_offset]])  # pyright: ignore
+    after = b"\n".join([lines[last][node.end_col_offset :], *lines[last + 1 :]])  # pyright: ignore
+    return (before + text.encode() + after).decode()
+
+
+def tree(source: str) -> str:
+    "What Python reads in a cell; nothing where it cannot."
+    try:
+        return ast.dump(ast.parse(source))
+    except SyntaxError:
+        return ""
+
+
+def mutated(source: str) -> Iterator[tuple[str, int, str]]:
+    "All one-token changes of a cell: `(kind, line from 1, the whole cell)`."
+    whole = ast.parse(source)
+    known = {node.id for node in ast.walk(whole) if isinstance(node, ast.Name)}
+    known |= {node.arg for node in ast.walk(whole) if isinstance(node, ast.arg)} | set(
+        dir(builtins)
+    )
+    for node in visit(whole):
+        for operator in OPERATORS:
+            for text in operator(node):
+                if operator is name and isinstance(node, ast.Name) and text not in known:
+                    continue
+                changed = replaced(source, node, text)
+                wrapped = replaced(source, node, f"({text})")
+                if operator not in BARE and tree(wrapped) not in ("", tree(changed)):
+                    changed = wrapped
+                if tree(changed) not in ("", tree(source)):
+                    yield operator.__name__, node.lineno, changed  # pyright: ignore
+
+
+def exporting(source: str) -> bool:
+    "Whether a cell is part of the package."
+    return source.startswith(("#| export", "#|export"))
+
+
+def code_cells(notebook: Path) -> list[tuple[str, str]]:
+    "`(id, source)` of the code cells that run without a browser."
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    return [
+        (cell["id"], "".join(cell["source"]))
+        for cell in cells
+        if cell["cell_type"] == "code" and "widget" not in cell["metadata"].get("tags", [])
+    ]
+
+
+def around(lines: list[str], first: int, last: int) -> str:
+    "Some lines as one, without the spaces between them."
+    return " ".join(line.strip() for line in lines[first:last])
+
+
+def difference(old: str, new: str) -> tuple[str, str]:
+    "The lines that differ, before and after."
+    a, b = old.split("\n"), new.split("\n")
+    head = next(i for i in range(len(a)) if i >= len(b) or a[i] != b[i])
+    tail = 0
+    while tail < min(len(a), len(b)) - head and a[-1 - tail] == b[-1 - tail]:
+        tail += 1
+    return around(a, head, len(a) - tail), around(b, head, len(b) - tail)
+
+
+def mutants_of(notebook: Path) -> list[Mutant]:
+    "Every mutant of every exporting cell, in order, none twice."
+    found: dict[str, Mutant] = {}
+    for cell, source in code_cells(notebook):
+        if exporting(source):
+            for kind, line, changed in mutated(source):
+                before, after = difference(source, changed)
+                mutant = Mutant(notebook.stem, cell, kind, line, before, after, changed)
+                found.setdefault(changed, mutant)
+    return list(found.values())
+
+
+def named_of(notebook: Path) -> list[Mutant]:
+    "The mutants that the list NAMED writes out."
+    cells = dict(code_cells(notebook))
+    made = []
+    for cell, old, new in NAMED.get(notebook.stem, []):
+        source = cells[cell]
+        if source.count(old) != 1:
+            raise ValueError(f"{notebook.stem}, {cell}: {old!r} is there {source.count(old)} times")
+        changed = source.replace(old, new)
+        line = source[: source.index(old)].count("\n") + 1
+        made.append(
+            Mutant(notebook.stem, cell, "named", line, *difference(source, changed), changed)
+        )
+    return made
+
+
+def in_turns(mutants: list[Mutant], seed: str) -> list[Mutant]:
+    "Shuffled, and so that the kinds take turns."
+    dice = random.Random(seed)
+    kinds: dict[str, list[Mutant]] = {}
+    for mutant in dice.sample(mutants, len(mutants)):
+        kinds.setdefault(mutant.kind, []).append(mutant)
+    rounds = zip_longest(*(kinds[kind] for kind in sorted(kinds)))
+    return [mutant for turn in rounds for mutant in turn if mutant is not None]
+
+
+def chosen(
+    notebook: Path,  # a notebook of the package
+    count: int,  # mutants besides the named ones; all there are where that is less
+    seed: int = SEED,  # another one chooses others
+) -> list[Mutant]:
+    "The named mutants and a deterministic choice of the others, equivalent ones left out."
+    named = named_of(notebook)
+    told = {mutant.source for mutant in named}
+    others = [m for m in mutants_of(notebook) if m.source not in told and m.key() not in EQUIVALENT]
+    count = count if notebook.stem[0] in CHAPTERS else 0
+    picked = in_turns(others, f"{seed} {notebook.stem}")[:count]
+    order_of_cells = [cell for cell, _ in code_cells(notebook)]
+    return sorted([*named, *picked], key=lambda m: (order_of_cells.index(m.cell), m.line, m.after))
+
+
+# Running: the cells in order in one process, and a fork for every mutant
+
+
+def fresh_names() -> dict[str, Any]:
+    "The names of a new IPython, which becomes this process's main module."
+    HistoryManager.enabled = False
+    shell = InteractiveShell.instance()
+    sys.modules["__main__"] = shell.user_module
+    return shell.user_ns
+
+
+def execute(cell: str, source: str, names: dict[str, Any]) -> None:
+    "One cell, with its text where `inspect` finds it."
+    file = f"<{cell} {abs(hash(source))}>"
+    linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
+    exec(COMPILE(source, file, "exec"), names)
+
+
+def fork(
+    action: Callable[[], None],  # what the child does, silently
+    limit: float,  # seconds
+) -> str:  # "" where it ends well, "time" where it is too slow, else how it ended
+    "Run something in a copy of this process."
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.setpgid(0, 0)
+        answer = guarded(action)
+        os.write(writing, answer.encode()[:400])
+        os._exit(0)
+    os.close(writing)
+    status = wait_for(child, limit)
+    with os.fdopen(reading, "rb") as pipe:
+        answer = pipe.read().decode(errors="replace") if status == 0 else ""
+    return answer if status == 0 else "time" if status is None else f"process ended: {status}"
+
+
+def guarded(action: Callable[[], None]) -> str:
+    "What the action raises, in words; silence where it raises nothing."
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 1)
+    os.dup2(nothing, 2)
+    try:
+        action()
+    except BaseException as error:
+        return str(error).split("\n")[0] or type(error).__name__
+    return ""
+
+
+def wait_for(child: int, limit: float) -> int | None:
+    "Exit status of a child and the end of what it started; None where it had to be stopped."
+    end = time.monotonic() + limit
+    while time.monotonic() < end:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return status
+        time.sleep(0.01)
+    os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return None
+
+
+class Restored:
+    "A folder for temporary files, put back after each child as it was before."
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        self.copy = Path(tempfile.mkdtemp())
+        os.environ["TMPDIR"] = tempfile.tempdir = str(self.folder)
+
+    def __enter__(self) -> None:
+        shutil.copytree(self.folder, self.copy, dirs_exist_ok=True, symlinks=True)
+
+    def __exit__(self, *_: object) -> None:
+        for target, source in ((self.folder, self.copy), (self.copy, None)):
+            for path in target.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            if source:
+                shutil.copytree(source, target, dirs_exist_ok=True, symlinks=True)
+
+    def remove(self) -> None:
+        "The end of both folders."
+        shutil.rmtree(self.folder)
+        shutil.rmtree(self.copy)
+
+
+def run_notebook(
+    notebook: Path,  # a notebook of the package
+    mutants: list[Mutant],  # its own
+    say: Callable[[dict[str, Any]], None],  # gets every result as it comes
+) -> None:
+    "Run the cells; before every exporting one a fork per mutant goes on with the changed cell."
+    cells = code_cells(notebook)
+    names = fresh_names()
+    os.chdir(notebook.parent)
+    files = Restored()
+
+    def rest(index: int, source: str) -> None:
+        for cell, text in [(cells[index][0], source), *cells[index + 1 :]]:
+            try:
+                execute(cell, text, names)
+            except BaseException as error:
+                raise RuntimeError(f"{cell}: {type(error).__name__}: {error}") from error
+
+    with files:
+        start = time.monotonic()
+        failed = fork(lambda: rest(0, cells[0][1]), 600)
+        needed = time.monotonic() - start
+    if failed:
+        raise RuntimeError(f"{notebook.stem} fails as it is: {failed}")
+    limit = LIMIT[0] * needed + LIMIT[1]
+    for i, (cell, source) in enumerate(cells):
+        for mutant in (m for m in mutants if m.cell == cell):
+            with files:
+                start = time.monotonic()
+                answer = fork(lambda m=mutant, i=i: rest(i, m.source), limit)
+            seconds = round(time.monotonic() - start, 1)
+            say({**asdict(mutant), "answer": answer, "seconds": seconds})
+        execute(cell, source, names)  # ends well: what the children did is undone
+    files.remove()
+
+
+# Choosing and writing
+
+
+def notebooks(names: list[str]) -> list[Path]:
+    "The notebooks of the chapters that have code, or those whose names begin so."
+    paths = sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))
+    if names:
+        return [p for p in paths if p.stem.startswith(tuple(names))]
+    return [p for p in paths if p.stem[0] in CHAPTERS or p.stem in NAMED]
+
+
+def results_of(path: Path, count: int, seed: int) -> list[dict[str, Any]]:
+    "All mutants of a notebook, run in a fresh process; a line for each as it comes."
+    command = [sys.executable, "-m", "benchmarks.mutants", "--child", path.stem]
+    command += ["--count", str(count), "--seed", str(seed)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
+    rows = []
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        for line in process.stdout:
+            if line.startswith(MARK):
+                rows.append(json.loads(line[len(MARK) :]))
+                print(told(rows[-1]), flush=True)
+    if process.returncode:
+        raise RuntimeError(f"{path.stem} did not run to its end")
+    return rows
+
+
+def told(row: dict[str, Any]) -> str:
+    "One result in one line."
+    fate = "killed" if row["answer"] else "SURVIVES"
+    return (
+        f"{fate} {row['seconds']:5.1f}s {row['notebook']} {row['cell']} [{row['kind']}] "
+        f"{row['before']}  ->  {row['after']}  | {row['answer'][:80]}"
+    )
+
+
+def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    "Mutants, killed ones and the rate, by notebook and overall."
+    counts = Counter(row["notebook"] for row in rows)
+    killed = Counter(row["notebook"] for row in rows if row["answer"])
+    found = [
+        {"notebook": n, "mutants": counts[n], "killed": killed[n], "rate": killed[n] / counts[n]}
+        for n in sorted(counts)
+    ]
+    total = {"notebook": "all", "mutants": len(rows), "killed": killed.total()}
+    return [*found, {**total, "rate": killed.total() / max(1, len(rows))}]
+
+
+def code(text: str) -> str:
+    "As code in a Markdown table."
+    return "`` " + text.replace("|", "\\|") + " ``"
+
+
+def document(saved: dict[str, Any]) -> str:
+    "The text of `mutants.md`."
+    facts = [
+        f"- {k}: {saved[k]}" for k in ("command", "seed", "version", "torch", "python", "date")
+    ]
+    rates = [
+        [r["notebook"], str(r["mutants"]), str(r["killed"]), f"{100 * r['rate']:.0f} %"]
+        for r in saved["notebooks"]
+    ]
+    alive = [
+        [r["notebook"], r["cell"], r["kind"], code(r["before"]), code(r["after"])]
+        for r in saved["mutants"]
+        if not r["answer"]
+    ]
+    same = [[*key[:2], code(key[2]), code(key[3]), reason] for *key, reason in saved["equivalent"]]
+    head = ["notebook", "cell"]
+    parts = [
+        "# Mutants of the exported code, and the notebooks that notice them",
+        "\n".join(facts),
+        "Killed: a cell of the notebook that exports the code raises, or takes too long. Named "
+        "mutants are written out in `benchmarks/mutants.py`, the others are chosen by the seed.",
+        markdown_table(["notebook", "mutants", "killed", "rate"], rates),
+        "## What survives",
+        markdown_table([*head, "kind", "before", "after"], alive) if alive else "Nothing.",
+        "## Equivalent mutants, left out",
+        markdown_table([*head, "before", "after", "why nothing can differ"], same)
+        if same
+        else "None.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def circumstances(seed: int) -> dict[str, Any]:
+    "What it takes to repeat the run."
+    return {
+        "command": " ".join(["python -m benchmarks.mutants", *sys.argv[1:]]),
+        "seed": seed,
+        "version": version("danet_nb"),
+        "torch": version("torch"),
+        "python": platform.python_version(),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def write(rows: list[dict[str, Any]], seed: int, folder: Path = RESULTS) -> None:
+    "Save `mutants.json` and `mutants.md`."
+    saved = {
+        **circumstances(seed),
+        "notebooks": summary(rows),
+        "mutants": [
+            {k: v for k, v in row.items() if k not in ("source", "seconds")} for row in rows
+        ],
+        "equivalent": [[*key, reason] for key, reason in EQUIVALENT.items()],
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "mutants.json").write_text(json.dumps(saved, indent=1, ensure_ascii=False) + "\n")
+    (folder / "mutants.md").write_text(document(saved))
+
+
+def arguments() -> argparse.Namespace:
+    "The command line."
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("notebooks", nargs="*", help="beginnings of names; all if left out")
+    parser.add_argument("--count", type=int, default=COUNT, help="mutants per notebook")
+    parser.add_argument("--seed", type=int, default=SEED, help="of the choice")
+    parser.add_argument("--list", action="store_true", help="print the mutants, run none")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    "Run the mutants and write what became of them; a part of the notebooks is only printed."
+    options = arguments()
+    if options.child:
+        path = NOTEBOOKS / f"{options.child}.ipynb"
+        mutants = chosen(path, options.count, options.seed)
+        run_notebook(path, mutants, lambda row: print(MARK.decode() + json.dumps(row), flush=True))
+        return
+    rows = []
+    for path in notebooks(options.notebooks):
+        if options.list:
+            for m in chosen(path, options.count, options.seed):
+                print(f"{m.notebook} {m.cell} [{m.kind}] {m.before}  ->  {m.after}")
+        else:
+            rows += results_of(path, options.count, options.seed)
+    if options.list:
+        return
+    for row in summary(rows):
+        print(f"{row['notebook']:24}{row['killed']:4} of {row['mutants']:4}  {row['rate']:.0%}")
+    if not options.notebooks:
+        write(rows, options.seed)
+
+
+NAMED: dict[str, list[tuple[str, str, str]]] = {  # (cell, text, what it becomes)
+    "11_streaming": [
+        ("fold-tiles", "torch.finfo(q.dtype).min)", "0.0)"),
+        ("fold-tile", "torch.maximum(m, e.amax(-1, keepdim=True))", "e.amax(-1, keepdim=True)"),
+    ],
+    "21_transforms": [
+        ("resize-image", "antialias=True", "antialias=False"),
+        ("random-scale", "in label.shape)", "in label.shape[::-1])"),
+        ("turn-hue", "-sin(", "sin("),
+        ("training-transform", "[*color, *moves,", "[*moves,"),
+    ],
+    "22_metrics": [("confusion", "i.long() * num_classes + j.long()", "i * num_classes + j")],
+    "23_evaluation": [
+        ("resize", "antialias: bool = True", "antialias: bool = False"),
+        ("votes", "[view.softmax(1) for view in views]).mean(0)", "views).mean(0).softmax(1)"),
+        ("predict", "total = total + at_scale(", "total = at_scale("),
+    ],
+    "42_losses": [
+        ("cross-entropy", "label, class_weights, ignore", "label, ignore"),
+        ("danet-loss", "(logits, label, class_weights)", "(logits, label)"),
+        ("danet-loss", "weights[name] * parts", "LOSS_WEIGHTS[name] * parts"),
+    ],
+    "44_training": [
+        ("make-optimizer", "momentum=config.momentum, ", ""),
+        ("train-step", "enabled=amp", "enabled=False"),
+        ("train-step", "label, weights, class_weights)", "label)"),
+        ("samples", "SAMPLE, k)", "SAMPLE, place)"),
+        ("samples", "self.seed, epoch)[place]", "self.seed, 0)[place]"),
+        ("update", "STEP, run.step)", "STEP)"),
+        ("update", "dict(zip(LOSS_WEIGHTS, config.loss_weights, strict=True))", "LOSS_WEIGHTS"),
+        ("update", "weights, class_weights, config.amp)", "weights, None, config.amp)"),
+        ("update", "class_weights, config.amp)", "class_weights)"),
+        ("score", "enabled=run.config.amp", "enabled=False"),
+        ("fit", " or run.every(config.checkpoint_every)", ""),
+        ("train", 'open_split(config, "val")', 'open_split(config, "train")'),
+    ],
+    "50_attention_maps": [
+        ("overlay", "height, width = image.shape[-2:]", "width, height = image.shape[-2:]"),
+    ],
+}
+EQUIVALENT = {  # by `Mutant.key`: why nothing that the notebook could see is different
+    (row["notebook"], row["cell"], row["before"], row["after"]): row["reason"]
+    for row in json.loads(Path(__file__).with_name("equivalent_mutants.json").read_text("utf-8"))
+}
+
+if __name__ == "__main__":
+    main()
