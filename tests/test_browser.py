@@ -506,6 +506,8 @@ SETTINGS = {  # no news from the net; the theme follows the system
     "notification": {"fetchNews": "false", "checkForUpdates": False},
     "themes": {"adaptive-theme": True},
 }
+# It asks the kernel for its state at every start, and complains of a kernel that restarts meanwhile
+WITHOUT_DEBUGGER = {"disabledExtensions": {"@jupyterlab/debugger-extension": True}}
 
 
 def free_port():
@@ -532,6 +534,8 @@ def jupyter_lab(folder):
     settings.mkdir(parents=True)
     for name, values in SETTINGS.items():
         (settings / f"{name}.jupyterlab-settings").write_text(json.dumps(values))
+    (folder / "config/labconfig").mkdir(parents=True)
+    (folder / "config/labconfig/page_config.json").write_text(json.dumps(WITHOUT_DEBUGGER))
     places = {"JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces"}
     places |= {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_RUNTIME_DIR": "runtime"}
     environment = {**os.environ, **{key: str(folder / name) for key, name in places.items()}}
