@@ -3,18 +3,26 @@
 `python -m benchmarks.mutants` (`make mutants`) changes one token of an exporting cell of chapters
 1, 2 and 4, runs the notebook's cells from there on, and counts the mutant as killed where a cell
 raises or the time limit is passed. Saved outputs and tests do not help: only the notebook's own
-assertions do. mutmut and cosmic-ray mutate modules and run a test command; here the notebook is
-the test, and a fork before the changed cell saves running what comes before it.
+assertions do, those in the answers of its exercises included. mutmut and cosmic-ray mutate modules
+and run a test command; here the notebook is the test, and a fork before the changed cell saves
+running what comes before it.
+
+Mutants run in a copy of the project, which is put back after each of them: none can touch the
+project itself. Rows of a notebook are kept while nothing changes that could change them (`digest`),
+so a second run repeats only what is new.
 """
 
 import argparse
 import ast
 import builtins
+import hashlib
 import json
 import linecache
 import os
 import platform
 import random
+import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -24,6 +32,8 @@ import time
 from codeop import Compile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from itertools import zip_longest
@@ -41,10 +51,14 @@ RESULTS = ROOT / "results" / "mutants"
 CHAPTERS = "124"
 SEED = 0
 COUNT = 15  # mutants per notebook
-TARGET = 0.95
+TARGET = 0.95  # of all mutants
+EACH = 0.9  # of each notebook's
+KEY = ("notebook", "cell", "before", "after")  # what tells mutants apart
 COMPILE = Compile()  # remembers `from __future__` from cell to cell, as IPython does
 MARK = b"mutant: "  # begins the lines of a child that are results
-LIMIT = (3, 20)  # times what the notebook needs from the changed cell on, plus seconds
+LIMIT = (3, 20)  # times the processor seconds that the notebook needs, plus some
+PATIENCE = 8  # the clock may show so many times the limit of processor seconds
+LEFT_OUT = (".*", "runs", "build", "dist", "*.egg-info", "__pycache__")  # of the copy
 
 
 @dataclass(frozen=True)
@@ -61,7 +75,7 @@ class Mutant:
 
     def key(self) -> tuple[str, str, str, str]:
         "What the list of equivalent mutants calls it."
-        return self.notebook, self.cell, self.before, self.after
+        return self.notebook, self.cell, self.before, self.after  # KEY
 
 
 # Operators: functions that take a node and give the texts that may stand in its place
@@ -440,21 +454,29 @@ def execute(cell: str, source: str, names: dict[str, Any]) -> None:
 
 def fork(
     action: Callable[[], None],  # what the child does, silently
-    limit: float,  # seconds
-) -> str:  # "" where it ends well, "time" where it is too slow, else how it ended
-    "Run something in a copy of this process."
+    limit: float,  # processor seconds
+) -> tuple[str, float]:  # "" where it ends well, "time" where it is too slow, else how it ended
+    "Run something in a copy of this process; its answer, and the processor seconds it took."
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
         os.setpgid(0, 0)
+        most = resource.getrlimit(resource.RLIMIT_CPU)[1]
+        resource.setrlimit(resource.RLIMIT_CPU, (round(limit) + 1, most))
         answer = guarded(action)
         os.write(writing, answer.encode()[:400])
         os._exit(0)
     os.close(writing)
-    status = wait_for(child, limit)
+    status, seconds = wait_for(child, PATIENCE * (limit + 1))
     with os.fdopen(reading, "rb") as pipe:
-        answer = pipe.read().decode(errors="replace") if status == 0 else ""
-    return answer if status == 0 else "time" if status is None else f"process ended: {status}"
+        answer = pipe.read().decode(errors="replace") if status == 0 else ended(status)
+    return answer, seconds
+
+
+def ended(status: int | None) -> str:
+    "How a process ended that did not say so itself."
+    slow = status is None or os.waitstatus_to_exitcode(status) in (-signal.SIGXCPU, -signal.SIGKILL)
+    return "time" if slow else f"process ended: {status}"
 
 
 def guarded(action: Callable[[], None]) -> str:
@@ -469,45 +491,81 @@ def guarded(action: Callable[[], None]) -> str:
     return ""
 
 
-def wait_for(child: int, limit: float) -> int | None:
-    "Exit status of a child and the end of what it started; None where it had to be stopped."
+def wait_for(
+    child: int,  # leader of a group of processes
+    limit: float,  # seconds by the clock
+) -> tuple[int | None, float]:  # no status where it had to be stopped
+    "Exit status of a child and its processor seconds; nothing that it started is left."
     end = time.monotonic() + limit
-    while time.monotonic() < end:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return status
+    status = None
+    while status is None and time.monotonic() < end:
+        done, ending, used = os.wait4(child, os.WNOHANG)
+        status = ending if done else None
         time.sleep(0.01)
-    os.killpg(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return None
+    with suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)
+    if status is None:
+        _, _, used = os.wait4(child, 0)
+    return status, used.ru_utime + used.ru_stime
+
+
+def remove(path: Path) -> None:
+    "A file, link or folder less."
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def stamp(path: Path) -> tuple[int, ...]:
+    "What differs after a path was written; for folders, only that they are one."
+    found = path.lstat() if os.path.lexists(path) else None
+    if found is None or path.is_dir() and not path.is_symlink():
+        return () if found is None else (found.st_mode,)
+    return found.st_mode, found.st_size, found.st_mtime_ns
+
+
+def mirror(
+    source: Path,  # a folder
+    target: Path,  # another, which becomes the same
+) -> None:
+    "Copy what differs, remove what is too much."
+    there = sorted(path.relative_to(source) for path in source.rglob("*"))
+    for path in sorted(target.rglob("*")):
+        if not os.path.lexists(source / path.relative_to(target)):
+            remove(path)
+    for name in there:
+        if stamp(source / name) != stamp(target / name):
+            remove(target / name)
+            if (source / name).is_dir() and not (source / name).is_symlink():
+                (target / name).mkdir()
+                shutil.copystat(source / name, target / name)
+            else:
+                shutil.copy2(source / name, target / name, follow_symlinks=False)
 
 
 class Restored:
-    "A folder for temporary files, put back after each child as it was before."
+    "A folder, with one for temporary files in it, put back after each child as it was before."
 
-    def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp())
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.copy = Path(tempfile.mkdtemp())
-        os.environ["TMPDIR"] = tempfile.tempdir = str(self.folder)
+        (folder / "tmp").mkdir(exist_ok=True)
+        os.environ["TMPDIR"] = tempfile.tempdir = str(folder / "tmp")
 
     def __enter__(self) -> None:
-        shutil.copytree(self.folder, self.copy, dirs_exist_ok=True, symlinks=True)
+        mirror(self.folder, self.copy)
 
     def __exit__(self, *_: object) -> None:
-        for target, source in ((self.folder, self.copy), (self.copy, None)):
-            for path in target.iterdir():
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-            if source:
-                shutil.copytree(source, target, dirs_exist_ok=True, symlinks=True)
+        mirror(self.copy, self.folder)
 
     def remove(self) -> None:
-        "The end of both folders."
-        shutil.rmtree(self.folder)
+        "The end of what was kept."
         shutil.rmtree(self.copy)
 
 
 def run_notebook(
-    notebook: Path,  # a notebook of the package
+    notebook: Path,  # in the folder `nbs` of a copy of the project
     mutants: list[Mutant],  # its own
     say: Callable[[dict[str, Any]], None],  # gets every result as it comes
 ) -> None:
@@ -515,7 +573,7 @@ def run_notebook(
     cells = code_cells(notebook)
     names = fresh_names()
     os.chdir(notebook.parent)
-    files = Restored()
+    files = Restored(notebook.parents[1])
 
     def rest(index: int, source: str) -> None:
         for cell, text in [(cells[index][0], source), *cells[index + 1 :]]:
@@ -525,19 +583,15 @@ def run_notebook(
                 raise RuntimeError(f"{cell}: {type(error).__name__}: {error}") from error
 
     with files:
-        start = time.monotonic()
-        failed = fork(lambda: rest(0, cells[0][1]), 600)
-        needed = time.monotonic() - start
+        failed, needed = fork(lambda: rest(0, cells[0][1]), 600)
     if failed:
         raise RuntimeError(f"{notebook.stem} fails as it is: {failed}")
     limit = LIMIT[0] * needed + LIMIT[1]
     for i, (cell, source) in enumerate(cells):
         for mutant in (m for m in mutants if m.cell == cell):
             with files:
-                start = time.monotonic()
-                answer = fork(lambda m=mutant, i=i: rest(i, m.source), limit)
-            seconds = round(time.monotonic() - start, 1)
-            say({**asdict(mutant), "answer": answer, "seconds": seconds})
+                answer, seconds = fork(lambda m=mutant, i=i: rest(i, m.source), limit)
+            say({**asdict(mutant), "answer": answer, "seconds": round(seconds, 1)})
         execute(cell, source, names)  # ends well: what the children did is undone
     files.remove()
 
@@ -546,28 +600,88 @@ def run_notebook(
 
 
 def notebooks(names: list[str]) -> list[Path]:
-    "The notebooks of the chapters that have code, or those whose names begin so."
+    "The notebooks of the chapters that export code, or those of them whose names begin so."
     paths = sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))
-    if names:
-        return [p for p in paths if p.stem.startswith(tuple(names))]
-    return [p for p in paths if p.stem[0] in CHAPTERS or p.stem in NAMED]
+    paths = [p for p in paths if p.stem[0] in CHAPTERS or p.stem in NAMED]
+    paths = [p for p in paths if any(exporting(source) for _, source in code_cells(p))]
+    return [p for p in paths if p.stem.startswith(tuple(names or [""]))]
+
+
+def modules_in(source: str) -> set[str]:
+    "The modules of the package that a text imports; all of them where it asks the front door."
+    source = re.sub(r" as \w+", "", source)
+    names = re.findall(r"(?:from|import) (?:danet_nb)?\.(\w+)", source)
+    listed = re.findall(r"from (?:danet_nb|\.) import (\([\w\s,]+|[\w, ]+)", source)
+    names += [word for line in listed for word in re.findall(r"\w+", line)]
+    there = {path.stem for path in (ROOT / "danet_nb").glob("*.py")} - {"_modidx"}
+    return there if listed and not set(names) <= there else set(names) & there
+
+
+def digest(path: Path, mutants: list[Mutant]) -> str:
+    "Changes with the notebook's text, with its mutants, and with every module behind it."
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    text = "\n".join("".join(cell["source"]) for cell in cells)
+    done, asked = {}, modules_in(text)
+    while asked:
+        name = asked.pop()
+        done[name] = (ROOT / "danet_nb" / f"{name}.py").read_text(encoding="utf-8")
+        asked |= modules_in(done[name]) - set(done)
+    parts = [text, [m.source for m in mutants], sorted(done.items()), version("torch")]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 def results_of(path: Path, count: int, seed: int) -> list[dict[str, Any]]:
-    "All mutants of a notebook, run in a fresh process; a line for each as it comes."
+    "All mutants of a notebook, run by a fresh process in a copy; a line for each as it comes."
     command = [sys.executable, "-m", "benchmarks.mutants", "--child", path.stem]
     command += ["--count", str(count), "--seed", str(seed)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
     rows = []
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE) as process:
-        assert process.stdout
-        for line in process.stdout:
-            if line.startswith(MARK):
-                rows.append(json.loads(line[len(MARK) :]))
-                print(told(rows[-1]), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "project"
+        shutil.copytree(ROOT, copy, symlinks=True, ignore=shutil.ignore_patterns(*LEFT_OUT))
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
+        environment |= {"PYTHONPATH": str(copy), "TMPDIR": folder}
+        with subprocess.Popen(
+            command, cwd=copy, env=environment, stdout=subprocess.PIPE
+        ) as process:
+            assert process.stdout
+            for line in process.stdout:
+                if line.startswith(MARK):
+                    rows.append(json.loads(line[len(MARK) :]))
+                    print(told(rows[-1]), flush=True)
     if process.returncode:
         raise RuntimeError(f"{path.stem} did not run to its end")
     return rows
+
+
+def saved_results() -> dict[str, Any]:
+    "What the last run wrote; nothing before the first."
+    path = RESULTS / "mutants.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"mutants": []}
+
+
+def campaign(
+    paths: list[Path],  # notebooks
+    count: int,
+    seed: int,
+    jobs: int,  # notebooks at the same time
+    keep: bool,  # take the rows of notebooks that have not changed from the last run
+) -> Iterator[tuple[dict[str, list[dict[str, Any]]], dict[str, str]]]:
+    "Rows and digest by notebook, again after each notebook."
+    saved = saved_results()
+    digests = {path.stem: digest(path, chosen(path, count, seed)) for path in paths}
+    old = saved.get("digests", {}) if keep else {}
+    same = {name for name, value in digests.items() if old.get(name) == value}
+    rows = {n: [row for row in saved["mutants"] if row["notebook"] == n] for n in sorted(same)}
+    yield rows, {name: digests[name] for name in rows}
+    with ThreadPoolExecutor(jobs) as pool:
+        asked = {
+            pool.submit(results_of, path, count, seed): path.stem
+            for path in paths
+            if path.stem not in same
+        }
+        for done in as_completed(asked):
+            rows[asked[done]] = done.result()
+            yield rows, {name: digests[name] for name in sorted(rows)}
 
 
 def told(row: dict[str, Any]) -> str:
@@ -640,10 +754,13 @@ def circumstances(seed: int) -> dict[str, Any]:
     }
 
 
-def write(rows: list[dict[str, Any]], seed: int, folder: Path = RESULTS) -> None:
+def write(
+    rows: list[dict[str, Any]], digests: dict[str, str], seed: int, folder: Path = RESULTS
+) -> None:
     "Save `mutants.json` and `mutants.md`."
     saved = {
         **circumstances(seed),
+        "digests": digests,
         "notebooks": summary(rows),
         "mutants": [
             {k: v for k, v in row.items() if k not in ("source", "seconds")} for row in rows
@@ -661,32 +778,41 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("notebooks", nargs="*", help="beginnings of names; all if left out")
     parser.add_argument("--count", type=int, default=COUNT, help="mutants per notebook")
     parser.add_argument("--seed", type=int, default=SEED, help="of the choice")
+    parser.add_argument("--jobs", type=int, default=2, help="notebooks at the same time")
+    parser.add_argument("--anew", action="store_true", help="keep no rows of the last run")
     parser.add_argument("--list", action="store_true", help="print the mutants, run none")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     return parser.parse_args()
+
+
+def child(options: argparse.Namespace) -> None:
+    "The mutants of one notebook, in a copy of the project."
+    if (ROOT / ".git").exists():
+        raise SystemExit("a child runs in a copy, without the history of the project")
+    path = NOTEBOOKS / f"{options.child}.ipynb"
+    mutants = chosen(path, options.count, options.seed)
+    run_notebook(path, mutants, lambda row: print(MARK.decode() + json.dumps(row), flush=True))
 
 
 def main() -> None:
     "Run the mutants and write what became of them; a part of the notebooks is only printed."
     options = arguments()
     if options.child:
-        path = NOTEBOOKS / f"{options.child}.ipynb"
-        mutants = chosen(path, options.count, options.seed)
-        run_notebook(path, mutants, lambda row: print(MARK.decode() + json.dumps(row), flush=True))
+        child(options)
         return
-    rows = []
-    for path in notebooks(options.notebooks):
-        if options.list:
-            for m in chosen(path, options.count, options.seed):
-                print(f"{m.notebook} {m.cell} [{m.kind}] {m.before}  ->  {m.after}")
-        else:
-            rows += results_of(path, options.count, options.seed)
+    paths = notebooks(options.notebooks)
     if options.list:
+        for m in [m for path in paths for m in chosen(path, options.count, options.seed)]:
+            print(f"{m.notebook} {m.cell} [{m.kind}] {m.before}  ->  {m.after}")
         return
+    rows, whole = [], not options.notebooks
+    keep = whole and not options.anew
+    for found, digests in campaign(paths, options.count, options.seed, options.jobs, keep):
+        rows = [row for name in sorted(found) for row in found[name]]
+        if whole:
+            write(rows, digests, options.seed)
     for row in summary(rows):
         print(f"{row['notebook']:24}{row['killed']:4} of {row['mutants']:4}  {row['rate']:.0%}")
-    if not options.notebooks:
-        write(rows, options.seed)
 
 
 NAMED: dict[str, list[tuple[str, str, str]]] = {  # (cell, text, what it becomes)
@@ -730,7 +856,7 @@ NAMED: dict[str, list[tuple[str, str, str]]] = {  # (cell, text, what it becomes
     ],
 }
 EQUIVALENT = {  # by `Mutant.key`: why nothing that the notebook could see is different
-    (row["notebook"], row["cell"], row["before"], row["after"]): row["reason"]
+    tuple(row[part] for part in KEY): row["reason"]
     for row in json.loads(Path(__file__).with_name("equivalent_mutants.json").read_text("utf-8"))
 }
 

@@ -1,6 +1,11 @@
 "The mutants are what they say: one token, the notebook's own cells, and nothing left behind."
 
 import json
+import os
+import subprocess
+import sys
+import time
+from functools import cache
 
 import pytest
 
@@ -11,12 +16,13 @@ EXPORTED = "#| export\ndef double(x: int = 3) -> int:\n    return 2 * x  # twice
 
 
 def notebook(folder, *sources):
-    "A notebook of code cells named `cell-0`, `cell-1` and so on."
+    "A notebook of code cells named `cell-0`, `cell-1` and so on, in a project of its own."
     cells = [
         {"cell_type": "code", "id": f"cell-{i}", "metadata": {}, "source": source}
         for i, source in enumerate(sources)
     ]
-    path = folder / "10_x.ipynb"
+    path = folder / "project" / "nbs" / "10_x.ipynb"
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"cells": cells}))
     return path
 
@@ -75,8 +81,9 @@ def fates(path):
 
 def in_process(path):
     "`fates` in a child, which may change its folder and main module."
-    saved = path.parent / "fates.json"
-    assert mutants.fork(lambda: saved.write_text(json.dumps(fates(path))), 60) == ""
+    saved = path.parents[2] / "fates.json"
+    answer, _ = mutants.fork(lambda: saved.write_text(json.dumps(fates(path))), 60)
+    assert answer == ""
     return json.loads(saved.read_text())
 
 
@@ -95,6 +102,69 @@ def test_files_of_one_mutant_do_not_reach_the_next(tmp_path):
         "made = Path(tempfile.gettempdir(), 'made')\nassert not made.exists()\nmade.touch()\n"
     )
     assert not any(in_process(notebook(tmp_path, EXPORTED, once)).values())
+
+
+def test_nothing_is_left_in_the_project(tmp_path):
+    "New, changed and removed files beside the notebook are put back after each mutant."
+    mess = (
+        "from pathlib import Path\n"
+        "assert Path('kept').read_text() == 'as it was'\n"
+        "Path('new').mkdir()\nPath('new', 'file').touch()\n"
+        "Path('kept').write_text('changed')\nPath('gone').unlink()\n"
+    )
+    path = notebook(tmp_path, EXPORTED, mess)
+    (path.parent / "kept").write_text("as it was")
+    (path.parent / "gone").touch()
+    assert not any(in_process(path).values())
+
+
+def test_nothing_that_a_mutant_started_goes_on(tmp_path):
+    number = tmp_path / "number"
+
+    def start():
+        sleeping = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        number.write_text(str(sleeping.pid))
+
+    assert mutants.fork(start, 60)[0] == ""
+    state = f"/proc/{number.read_text()}/stat"
+    for _ in range(100):
+        if not os.path.exists(state) or open(state).read().split()[2] == "Z":
+            return
+        time.sleep(0.05)
+    pytest.fail("it is still there")
+
+
+def test_the_project_itself_takes_no_child():
+    command = [sys.executable, "-m", "benchmarks.mutants", "--child", "10_attention_weights"]
+    ran = subprocess.run(command, cwd=mutants.ROOT, capture_output=True, text=True)
+    in_a_copy = not (mutants.ROOT / ".git").exists()
+    assert in_a_copy or ran.returncode and "runs in a copy" in ran.stderr
+
+
+def test_the_digest_sees_the_notebook_its_mutants_and_its_modules(tmp_path):
+    path = notebook(tmp_path, EXPORTED, "from danet_nb.tables import markdown_table")
+    first = mutants.digest(path, [])
+    assert first == mutants.digest(path, [])
+    assert first != mutants.digest(path, mutants_of(path))
+    assert first != mutants.digest(notebook(tmp_path, EXPORTED), [])
+    assert mutants.modules_in("from .tables import a\nfrom danet_nb.files import b") == {
+        "tables",
+        "files",
+    }
+    assert mutants.modules_in("from danet_nb import config as exported") == {"config"}
+    assert "training" in mutants.modules_in("from danet_nb import DANet")
+
+
+def test_rows_of_unchanged_notebooks_are_kept(monkeypatch):
+    path = mutants.NOTEBOOKS / "10_attention_weights.ipynb"
+    same = mutants.digest(path, chosen(path, 3))
+    row = {"notebook": path.stem, "answer": "x"}
+    monkeypatch.setattr(mutants, "results_of", lambda path, *_: [{**row, "answer": "anew"}])
+    for kept, keep, wanted in [(same, True, "x"), (same, False, "anew"), ("other", True, "anew")]:
+        saved = {"mutants": [row], "digests": {path.stem: kept}}
+        monkeypatch.setattr(mutants, "saved_results", lambda saved=saved: saved)
+        *_, (rows, digests) = mutants.campaign([path], 3, 0, 1, keep)
+        assert rows[path.stem][0]["answer"] == wanted and digests == {path.stem: same}
 
 
 def test_an_endless_loop_is_stopped(tmp_path, monkeypatch):
@@ -123,13 +193,17 @@ def every_notebook():
     return mutants.notebooks([])
 
 
+@cache
+def keys_of(path):
+    "Every mutant that a notebook has today, by its key."
+    return {mutant.key() for mutant in [*mutants_of(path), *mutants.named_of(path)]}
+
+
 def test_named_and_equivalent_mutants_are_there():
+    "`named_of` raises where a text is gone."
     paths = {path.stem: path for path in every_notebook()}
     assert set(mutants.NAMED) <= set(paths)
-    there = set()
-    for path in paths.values():
-        mutants.named_of(path)  # raises where a text is gone
-        there |= {mutant.key() for mutant in mutants_of(path)}
+    there = {key for path in paths.values() for key in keys_of(path)}
     gone = set(mutants.EQUIVALENT) - there
     assert not gone, f"listed as equivalent and made no more: {gone}"
     assert all(len(reason) > 10 for reason in mutants.EQUIVALENT.values())
@@ -149,6 +223,11 @@ def test_committed_results():
     *each, whole = saved["notebooks"]
     assert {row["notebook"] for row in each} == {path.stem for path in every_notebook()}
     assert whole["mutants"] >= 200 and whole["rate"] >= mutants.TARGET
+    weak = [row for row in each if row["rate"] < mutants.EACH]
+    assert not weak, f"too much survives: {weak}"
     named = [row for row in saved["mutants"] if row["kind"] == "named"]
     assert all(row["answer"] for row in named)
+    there = {key for path in every_notebook() for key in keys_of(path)}
+    keys = {tuple(row[part] for part in mutants.KEY) for row in saved["mutants"]}
+    assert keys <= there, "exported code has changed since: run `make mutants`"
     assert set(saved["mutants"][0]) == set(Mutant.__dataclass_fields__) - {"source"} | {"answer"}
