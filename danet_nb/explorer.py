@@ -467,11 +467,12 @@ class Exploration:
         radius = min(max(8.0, 0.7 * max(height / h, width / w)), 0.45 * min(self.size))
         return draw_ring(picture, place, radius)
 
-    def map_picture(self, view: View) -> np.ndarray:
-        "`(H, W, 3)` uint8: the map over the image; the image alone where there is no such map."
+    def map_picture(self, view: View, top: float | None = None) -> np.ndarray:
+        "`(H, W, 3)` uint8: the map over the image; `top` is brightest, or else its own largest."
         if view.attention not in self.maps.kinds:
             return self.shown
-        return blend(self.shown, brightness(*self.values(view), view.log), view.opacity)
+        values, largest = self.values(view)
+        return blend(self.shown, brightness(values, top or largest, view.log), view.opacity)
 
     def answer_picture(self, view: View) -> np.ndarray:
         "`(H, W, 3)` uint8: the prediction with these gates, in the colours of the classes."
@@ -522,20 +523,20 @@ class Exploration:
         changed = float((self.says(view)[0] != self.says(View())[0]).mean())
         return " ".join([*sentences, gates_in_words(self.maps.gates(), view, changed)])
 
-    def figure(self, view: View) -> Figure:
-        "Image, map with its scale, and prediction with its legend, side by side."
+    def figure(self, view: View, top: float | None = None) -> Figure:
+        "Image, map with its scale (up to `top`), prediction with its legend, side by side."
         height, width = self.size
         panel = 2.9 * min(1.0, 1.6 * width / height)
         fig = Figure(figsize=(3 * panel + 0.9, panel * height / width + 0.5), layout="constrained")
         axes = fig.subplots(1, 3)
-        pictures = [self.shown, self.map_picture(view), self.answer_picture(view)]
+        pictures = [self.shown, self.map_picture(view, top), self.answer_picture(view)]
         titles = ["image", map_title(view), answer_title(view)]
         for ax, picture, title in zip(axes, pictures, titles, strict=True):
             ax.imshow(np.asarray(self.ringed(picture, view)))
             ax.set_title(title, fontsize=9)
             ax.set_axis_off()
         if view.attention in self.maps.kinds:
-            draw_scale(axes[1], view, self.values(view)[1])
+            draw_scale(axes[1], view, top or self.values(view)[1])
         there = np.unique(self.says(view)[0])
         return add_legend(fig, [self.names[k] for k in there], self.colors[there])
 
