@@ -1,5 +1,9 @@
-"Every notebook: its form, and all its cells run in a real kernel, compared with the saved text."
+"""Every notebook: its form, and all its cells run in a real kernel, compared with the saved text.
 
+The kernel is offline: `offline/sitecustomize.py` refuses and remembers every call to a host.
+"""
+
+import os
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +19,14 @@ NUMBER = re.compile(r"-?\d+\.?\d*(?:e[-+]?\d+)?")
 
 def ids(path):
     return path.stem
+
+
+def offline(calls):
+    "The environment of a kernel that can call nobody; who was asked for goes to the file `calls`."
+    calls.touch()
+    guard = str(Path(__file__).with_name("offline"))
+    paths = [guard, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "DANET_NB_CALLS": str(calls)}
 
 
 def code_cells(notebook):
@@ -57,10 +69,13 @@ def differences(saved, fresh, tolerance=0.02):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=ids)
-def test_runs_in_a_real_kernel_and_prints_what_was_saved(path):
+def test_runs_in_a_real_kernel_and_prints_what_was_saved(path, tmp_path):
     saved = nbformat.read(path, 4)
     place = {"metadata": {"path": path.parent}}
-    fresh = NotebookClient(nbformat.read(path, 4), timeout=300, resources=place).execute()
+    client = NotebookClient(nbformat.read(path, 4), timeout=300, resources=place)
+    fresh = client.execute(env=offline(tmp_path / "calls"))
+    asked = (tmp_path / "calls").read_text(encoding="utf-8")
+    assert not asked, f"{path.name} is not offline:\n{asked}"
     for old, new in zip(code_cells(saved), code_cells(fresh), strict=True):
         if not {"varies", "widget"} & set(tags(old)):
             assert not differences(text_of(old), text_of(new)), (
@@ -132,6 +147,19 @@ def test_no_error_or_warning_is_saved():
             assert not noise or "raises-exception" in tags(cell), (
                 f"{path.name}, cell {cell.id}: {noise}"
             )
+
+
+def test_a_kernel_that_calls_out_is_noticed(tmp_path):
+    "Also where the notebook catches the error."
+    source = (
+        "import urllib.request\n"
+        "try:\n    urllib.request.urlopen('http://example.org')\n"
+        "except OSError as error:\n    print(error)"
+    )
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    ran = NotebookClient(book).execute(env=offline(tmp_path / "calls"))
+    assert "notebooks are offline" in text_of(ran.cells[0])
+    assert "example.org" in (tmp_path / "calls").read_text()
 
 
 def test_a_changed_number_or_word_is_noticed():

@@ -1,0 +1,341 @@
+"""What every notebook promises its reader, as far as a machine can hold it.
+
+Form of cells, figures and headings: `test_notebooks.py`; rules of code: `test_house.py`; reading
+minutes and the order of the notebooks: `test_course.py`. `python tests/test_contract.py` prints
+which cells of which notebook assert the equations of the paper.
+"""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NBS = ROOT / "nbs"
+NOTEBOOKS = sorted(NBS.glob("*.ipynb"))
+NUMBERED = [path for path in NOTEBOOKS if path.name[0].isdigit()]
+PAGES = ("81_glossary", "83_teaching")  # to look things up in; they set no exercises
+LESSONS = [path for path in NUMBERED if path.stem not in PAGES]
+MINUTES = ROOT / "results" / "minutes.json"
+CLAIMS = {"under a minute": 60}  # what a first cell may say, in seconds
+EQUATIONS = ("1", "2", "3", "4")
+CHECKS = ("assert", "expect_fail")  # words of a cell that can fail: assert_close is one
+
+
+def ids(path):
+    return path.stem
+
+
+@cache
+def notebook(path):
+    return nbformat.read(path, 4)
+
+
+def code_cells(path):
+    return [cell for cell in notebook(path).cells if cell.cell_type == "code"]
+
+
+def prose(path):
+    return [cell for cell in notebook(path).cells if cell.cell_type == "markdown"]
+
+
+def without_code(text):
+    "Markdown without blocks and words of code, and without formulas."
+    return re.sub(r"```.*?```|`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]*\$", "", text, flags=re.S)
+
+
+# The first cell
+
+
+FIRST = re.compile(
+    r"# [^\n]+\n\n> [^\n]{1,90}\n\n"
+    r"\*\*Track\*\*: [a-z]+, \d+ of \d+\.\s\*\*Reading\*\*: \d+ minutes?\.\s"
+    r"\*\*Machine\*\*: (?P<machine>[^.]+)\.\s\*\*Offline\*\*: yes[^\n]*(\n[^\n]+)*\n\n"
+    r"\*\*Before this\*\*: .+\n\*\*Paper\*\*: ",
+    re.S,
+)
+
+
+@pytest.mark.parametrize("path", NUMBERED, ids=ids)
+def test_the_first_cell_says_what_is_asked_of_the_reader(path):
+    assert FIRST.match(notebook(path).cells[0].source), "run `python tests/course.py`"
+
+
+def claimed(source):
+    "Seconds that a first cell claims for the machine."
+    said = re.search(r"\*\*Machine\*\*:\s([^.;]+)", source)
+    words = " ".join(said[1].split()) if said else ""
+    assert words in CLAIMS, f"**Machine**: {words!r}; it may be one of {list(CLAIMS)}"
+    return CLAIMS[words]
+
+
+@pytest.mark.skipif(not MINUTES.exists(), reason="`make minutes` has not been run")
+@pytest.mark.parametrize("path", NUMBERED, ids=ids)
+def test_minutes_that_are_claimed_have_been_measured(path):
+    "`make minutes` measures on an idle machine; nothing is timed here."
+    measured = json.loads(MINUTES.read_text(encoding="utf-8"))["seconds"]
+    assert path.stem in measured, "run `make minutes`"
+    assert measured[path.stem] < claimed(notebook(path).cells[0].source)
+
+
+# Nobody is called
+
+
+def guarded(code, folder):
+    "Run some Python behind the guard; what it printed, and who was called."
+    calls = folder / "calls"
+    calls.touch()
+    environment = {**os.environ, "DANET_NB_CALLS": str(calls)}
+    environment["PYTHONPATH"] = str(ROOT / "tests" / "offline")
+    ran = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+    return ran.stdout + ran.stderr, calls.read_text()
+
+
+@pytest.mark.parametrize(
+    "code, host",
+    [
+        ("import socket; socket.create_connection(('192.0.2.1', 80))", "192.0.2.1"),
+        ("import urllib.request as u; u.urlopen('http://example.org')", "example.org"),
+        ("import socket; socket.socket().connect(('192.0.2.1', 80))", "192.0.2.1"),
+        (
+            "import socket; socket.socket(type=socket.SOCK_DGRAM).sendto(b'', ('192.0.2.1', 1))",
+            "192.0.2.1",
+        ),
+        ("import socket; socket.socket().bind(('192.0.2.1', 0))", "192.0.2.1"),
+    ],
+)
+def test_the_guard_refuses_and_remembers(code, host, tmp_path):
+    printed, calls = guarded(code, tmp_path)
+    assert "notebooks are offline" in printed and host in calls
+
+
+def test_the_guard_sees_what_is_caught_and_what_a_process_of_the_notebook_asks(tmp_path):
+    inner = "import socket\ntry: socket.create_connection(('192.0.2.1', 1))\nexcept OSError: pass"
+    outer = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {inner!r}])"
+    assert "192.0.2.1" in guarded(outer, tmp_path)[1]
+
+
+def test_the_guard_lets_a_notebook_talk_to_itself(tmp_path):
+    code = (
+        "import socket\nserver = socket.create_server(('127.0.0.1', 0))\n"
+        "socket.create_connection(('localhost', server.getsockname()[1]))\nprint('talked')"
+    )
+    assert guarded(code, tmp_path) == ("talked\n", "")
+
+
+# What is printed and linked
+
+
+MACHINE = re.compile(
+    r"(?<![\w./])/(?:tmp|home|root|work|Users|var|private|mnt)/\S*|\btmp[a-z0-9_]{8}\b"
+)
+
+
+def shown(cell):
+    "What a cell prints, returns and says of its pictures."
+    texts = []
+    for output in cell.outputs:
+        data = {k: v for k, v in output.get("data", {}).items() if not k.startswith("image/")}
+        texts += [output.get("text", ""), *map(str, data.values())]
+        texts.append(output.get("metadata", {}).get("image/png", {}).get("alt", ""))
+    return "\n".join(texts)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=ids)
+def test_outputs_name_no_place_of_a_machine(path):
+    found = {cell.id: MACHINE.findall(shown(cell)) for cell in code_cells(path)}
+    found = {name: places for name, places in found.items() if places}
+    assert not found, f"print names relative to a folder: {found}"
+
+
+def slug(heading):
+    "The anchor of a heading, as JupyterLab and GitHub make it."
+    return re.sub(r"\s+", "-", re.sub(r"[`*]", "", heading.strip()))
+
+
+@cache
+def anchors(path):
+    "What a link into a notebook may name: headings in both spellings, and cells."
+    text = re.sub(r"```.*?```", "", "\n".join(cell.source for cell in prose(path)), flags=re.S)
+    headings = [slug(heading) for heading in re.findall(r"^#+ (.+)$", text, flags=re.M)]
+    lower = [re.sub(r"[^\w-]", "", heading.lower()) for heading in headings]
+    return {*headings, *lower, *(f"cell-id={cell.id}" for cell in notebook(path).cells)}
+
+
+def broken(path, text):
+    "Relative links that lead to no file, no heading or no cell."
+    wrong = []
+    for link in re.findall(r"\]\(\s*([^)\s]+)[^)]*\)", without_code(text)):
+        file, _, anchor = link.partition("#")
+        target = path if not file else path.parent / file
+        if re.match(r"[a-z]+:", link):
+            continue
+        if not target.exists():
+            wrong.append(link)
+        elif anchor and target.suffix == ".ipynb" and anchor not in anchors(target.resolve()):
+            wrong.append(link)
+    return wrong
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=ids)
+def test_links_lead_to_files_headings_and_cells(path):
+    found = {cell.id: broken(path, cell.source) for cell in prose(path)}
+    assert not any(found.values()), {name: links for name, links in found.items() if links}
+
+
+def test_a_broken_link_is_noticed():
+    path = NBS / "94_lessons.ipynb"
+    good = "[a](94_lessons.ipynb#A-prediction) [b](#cell-id=answers) [c](../README.md) `[d](e)`"
+    assert not broken(path, good)
+    for link in ("gone.ipynb", "94_lessons.ipynb#Gone", "#cell-id=gone", "../gone.md"):
+        assert broken(path, f"{good} [x]({link})") == [link]
+
+
+# The paper's equations
+
+
+def equations_in(source):
+    "Equations of the paper that a cell says it asserts: `# eq. (1)`, `# eq. (1) and (2)`."
+    marks = re.findall(r"# eq\. (\(\d\)(?:(?:,| and) \(\d\))*)", source)
+    numbers = {number for mark in marks for number in re.findall(r"\d", mark)}
+    return numbers if any(word in source for word in CHECKS) else set()
+
+
+def coverage():
+    "`{equation: [(notebook, cell)]}`: where each of the paper's four is asserted."
+    found = {number: [] for number in EQUATIONS}
+    for path in NUMBERED:
+        for cell in code_cells(path):
+            for number in equations_in(cell.source):
+                found[number].append((path.stem, cell.id))
+    return found
+
+
+def coverage_table():
+    "The coverage as text."
+    lines = ["equation  asserted in"]
+    for number, places in coverage().items():
+        for i, (name, cell) in enumerate(places):
+            lines.append(f"{f'({number})' if not i else '':10}{name}, cell {cell}")
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("number", EQUATIONS)
+def test_equations_are_asserted_more_than_once(number):
+    print(coverage_table())
+    places = coverage()[number]
+    assert len(places) >= 2, f"mark cells that assert it with `# eq. ({number})`: {places}"
+
+
+def test_a_mark_without_an_assertion_does_not_count():
+    assert equations_in("assert x  # eq. (1) and (2)") == {"1", "2"}
+    assert equations_in("x = 1  # eq. (1)") == set()
+    assert equations_in("assert x  # equation 1") == set()
+
+
+# Predictions and exercises
+
+
+def predictions(sources):
+    "Names of predictions with the cells (by place) that ask, and those that check."
+    asked, checked = {}, {}
+    for place, source in enumerate(sources):
+        source = re.sub(r"^\s*[%!].*", "", source, flags=re.M)
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+                if ast.unparse(node.value.func) == "Prediction":
+                    asked[ast.unparse(node.targets[0])] = place
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                if node.func.attr == "check" and isinstance(node.func.value, ast.Name):
+                    checked.setdefault(node.func.value.id, []).append(place)
+    return asked, checked
+
+
+def unanswered(sources):
+    "Predictions that no later cell checks."
+    asked, checked = predictions(sources)
+    return [name for name, place in asked.items() if max(checked.get(name, [-1])) <= place]
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=ids)
+def test_predictions_come_before_their_answers(path):
+    sources = [cell.source for cell in code_cells(path)]
+    asked, _ = predictions(sources)
+    assert asked, "ask the reader something before it is computed"
+    assert not unanswered(sources), f"asked and never checked: {unanswered(sources)}"
+    for name, place in asked.items():
+        assert sources[place].rstrip().endswith(f"\n{name}"), f"show the question: {name}"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=ids)
+def test_nothing_is_asked_in_prose_alone(path):
+    found = [cell.id for cell in prose(path) if re.search(r"\*\*Predict", cell.source)]
+    assert not found, f"make it a `Prediction` with a `check`: {found}"
+
+
+def test_an_unanswered_prediction_is_noticed():
+    ask, check = "p = Prediction('x?', 'a', 'b')\np", "p.check(True, False)"
+    assert not unanswered([ask, check])
+    assert unanswered([ask]) == unanswered([check, ask]) == unanswered([f"{ask}\n{check}"]) == ["p"]
+
+
+def exercises(path):
+    "`{number: text}` of the exercises of a notebook."
+    text = "\n\n".join(cell.source for cell in prose(path))
+    text = re.split(r"^## Exercises$", text, maxsplit=1, flags=re.M)
+    found = re.findall(r"^### Exercise (\d)\b[^\n]*$(.*?)(?=^##|\Z)", text[-1], flags=re.S | re.M)
+    return dict(found) if len(text) == 2 else {}
+
+
+def faults(text):
+    "What an exercise lacks."
+    task, *folded = re.split(r"^<details>", text, flags=re.M)
+    wanted = {
+        "a task": len(task.split()) >= 5,
+        "one folded answer": len(folded) == 1 and folded[0].count("</details>") == 1,
+        "a summary": "<summary>Answer</summary>\n\n" in text,
+        "code that can fail": any(
+            re.search(rf"\b({'|'.join(CHECKS)})", block)
+            for block in re.findall(r"^```python\n(.*?)^```$", text, flags=re.S | re.M)
+        ),
+    }
+    return [name for name, there in wanted.items() if not there]
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=ids)
+def test_three_exercises_with_folded_answers_that_can_fail(path):
+    found = exercises(path)
+    assert list(found) == ["1", "2", "3"], "`## Exercises`, then `### Exercise 1` to `3`"
+    lacking = {number: faults(text) for number, text in found.items()}
+    assert not any(lacking.values()), lacking
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=ids)
+def test_the_last_cell_runs_the_answers(path):
+    last = notebook(path).cells[-1]
+    assert (last.id, last.source) == ("answers", f'run_answers("{path.name}", globals())')
+    assert "3 answers ran" in shown(last), "run the notebook and save it"
+
+
+def test_an_exercise_without_an_answer_is_noticed():
+    good = (
+        "\n\nDo this with five words.\n\n<details><summary>Answer</summary>\n\nSo.\n\n"
+        "```python\nassert True\n```\n\n</details>\n"
+    )
+    assert not faults(good)
+    assert faults(good.replace("assert True", "True")) == ["code that can fail"]
+    assert faults(good.replace("```python", "```")) == ["code that can fail"]
+    assert "one folded answer" in faults("\n\nDo this with five words.\n")
+
+
+if __name__ == "__main__":
+    print(coverage_table())
