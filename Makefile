@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 NOTEBOOKS := $(sort $(wildcard nbs/*.ipynb))
 export MPLBACKEND ?= agg
 
-.PHONY: help demo networks lint test lab notebooks readme bench mutants hooks clean
+.PHONY: help demo networks lint test lab notebooks readme bench minutes mutants hooks clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -56,6 +56,9 @@ bench: $(VENV)/installed ## measure beside public code, on an idle machine (resu
 	$(BIN)/python -m benchmarks.attention
 	$(BIN)/python -m benchmarks.gpu
 	if $(BIN)/python -c "import mmseg" 2>/dev/null; then $(BIN)/python -m benchmarks.network && $(BIN)/python -m benchmarks.training; fi
+
+minutes: $(VENV)/installed ## measure how long each notebook takes, on an idle machine (results/minutes.json)
+	$(BIN)/python -m benchmarks.minutes
 
 mutants: $(VENV)/installed ## change one token of the exported code, again and again: does its notebook fail? (results/mutants)
 	$(BIN)/python -m benchmarks.mutants

@@ -17,6 +17,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from benchmarks import minutes
+
 ROOT = Path(__file__).parents[1]
 NBS = ROOT / "nbs"
 NOTEBOOKS = sorted(NBS.glob("*.ipynb"))
@@ -83,6 +85,33 @@ def test_minutes_that_are_claimed_have_been_measured(path):
     measured = json.loads(MINUTES.read_text(encoding="utf-8"))["seconds"]
     assert path.stem in measured, "run `make minutes`"
     assert measured[path.stem] < claimed(notebook(path).cells[0].source)
+
+
+def test_minutes_are_measured_for_the_notebooks_that_are_there():
+    if MINUTES.exists():
+        measured = json.loads(MINUTES.read_text(encoding="utf-8"))
+        assert set(measured["seconds"]) == {path.stem for path in NUMBERED}, "run `make minutes`"
+        assert measured["command"] == "python -m benchmarks.minutes" and measured["device"]
+
+
+def test_minutes_replace_those_that_are_named(tmp_path, monkeypatch, capsys):
+    for name in ("10_a", "11_b"):
+        nbformat.write(nbformat.v4.new_notebook(), tmp_path / f"{name}.ipynb")
+    out = tmp_path / "minutes.json"
+    monkeypatch.setattr(minutes, "NOTEBOOKS", tmp_path)
+    for names, measured in [([], 1.26), (["11"], 2.0)]:
+        monkeypatch.setattr(minutes, "seconds_of", lambda path, measured=measured: measured)
+        monkeypatch.setattr(sys, "argv", ["minutes.py", *names, "--out", str(out)])
+        minutes.main()
+    assert json.loads(out.read_text())["seconds"] == {"10_a": 1.3, "11_b": 2.0}
+    assert "11_b" in capsys.readouterr().out
+
+
+def test_a_claim_is_read():
+    assert claimed("**Machine**: under a minute. **Offline**: yes.") == 60
+    assert claimed("**Machine**: under a\nminute; the runs took an hour.") == 60
+    with pytest.raises(AssertionError, match="it may be one of"):
+        claimed("**Machine**: soon.")
 
 
 # Nobody is called
