@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 NOTEBOOKS := $(sort $(wildcard nbs/*.ipynb))
 export MPLBACKEND ?= agg
 
-.PHONY: help demo networks lint test lab notebooks readme bench minutes mutants hooks clean
+.PHONY: help demo networks lint test lab notebooks course readme bench minutes mutants hooks clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -45,6 +45,9 @@ notebooks: $(VENV)/installed ## execute the notebooks in place, clean them, writ
 	  --ClearMetadataPreprocessor.preserve_nb_metadata_mask=kernelspec $(NOTEBOOKS)
 	$(BIN)/nbdev_clean
 	$(BIN)/nbdev_export
+
+course: $(VENV)/installed ## write the first cells and the index's tables from tests/course.py
+	$(BIN)/python tests/course.py
 
 readme: $(VENV)/installed ## write README.md from nbs/index.ipynb
 	$(BIN)/jupyter nbconvert --to markdown --stdout nbs/index.ipynb --RegexRemovePreprocessor.patterns='^#\| hide' \
