@@ -1,6 +1,7 @@
 """The path through the notebooks: one table, and all that is written from it.
 
-`python tests/course.py` writes the head of every notebook's first cell and the tables of the index.
+`python tests/course.py` writes the head of every notebook's first cell, the line that leads on to
+the next notebook, and the tables of the index.
 """
 
 import json
@@ -196,7 +197,7 @@ COURSE = (
         "weights",
         "what to do with the authors' file once you have it",
         before="32 50",
-        machine="under a minute with the stand-in, about two with a file of the real one's size",
+        machine="under a minute; with a file of the real one's size about two",
     ),
     Lesson(
         "40_settings",
@@ -468,6 +469,38 @@ def first_cell(lesson, source):
     return "\n\n".join([name, quote, *head(lesson), *text])
 
 
+# The last words: where to go on
+
+LEARNED = "## What we learned"
+
+
+def onward(lesson):
+    "The line that leads on, below what was learned."
+    row = track(lesson.track)
+    place = row.index(lesson) + 1
+    if place < len(row):
+        return f"**Next**: {link(row[place].name)}."
+    return "**Next**: another track, from [all notebooks](index.ipynb#Tracks)."
+
+
+def last_words(lesson, source):
+    "The cell with what was learned as it should be, made from the one that is there."
+    before, learned = source.split(LEARNED)
+    paragraphs = [part for part in learned.split("\n\n") if not part.startswith("**Next**")]
+    later = [i for i, part in enumerate(paragraphs) if part.startswith("## ")]
+    paragraphs.insert(later[0] if later else len(paragraphs), onward(lesson))
+    return before + LEARNED + "\n\n".join(paragraphs)
+
+
+def written(lesson):
+    "`{id: text}` of the two cells of a notebook that the table has a say in, as they should be."
+    cells = [c for c in read(lesson.name)["cells"] if c["cell_type"] == "markdown"]
+    texts = {c["id"]: "".join(c["source"]) for c in cells}
+    first = cells[0]["id"]
+    [last] = [name for name, text in texts.items() if LEARNED in text]
+    return {first: first_cell(lesson, texts[first]), last: last_words(lesson, texts[last])}
+
+
 # The tables of the index
 
 
@@ -524,9 +557,8 @@ def write(name, texts):
 
 def main():
     for lesson in COURSE:
-        cell = read(lesson.name)["cells"][0]
-        if write(lesson.name, {cell["id"]: first_cell(lesson, "".join(cell["source"]))}):
-            print(f"{lesson.name}: first cell written")
+        if write(lesson.name, written(lesson)):
+            print(f"{lesson.name}: written")
     if write("index", index_cells()):
         print("index: tables written; now `make readme`")
 
