@@ -74,9 +74,11 @@ def why_refused(
     call = re.search(r"GLOBAL ([\w.]+)", str(error))
     if call:
         return f"asks for {call[1]}, which could run code: only tensors and plain numbers are read"
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-    cure = "it is no file of weights, or it was cut short: download it again, or restore a copy"
-    return f"cannot be read ({reason}): {cure}"
+    text = str(error).strip() or type(error).__name__
+    detail = re.search(r"WeightsUnpickler error:\s*(?!Check)(\S.*)", text)
+    reason = (detail[1] if detail else text.split(". ")[0].splitlines()[0])[:200]
+    kinds = "it is no file of weights, was cut short, or was saved with another pickle protocol"
+    return f"cannot be read ({reason}): {kinds} than 2; download it again, or save it anew"
 
 # %% ../nbs/30_weight_files.ipynb #kind-of-file
 OTHER_FILES = {  # how files begin that people take for weights
