@@ -306,6 +306,9 @@ def visit(node: ast.AST) -> Iterator[ast.AST]:
         yield from visit(node.left)
         return
     yield node
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance":
+        yield from visit(node.args[0])  # nor does the order of types
+        return
     for child in fields_to_visit(node):
         yield from visit(child)
 
