@@ -21,7 +21,7 @@ from danet_nb.folding import fold_batch_norm
 from danet_nb.self_attention import attend
 
 MEBIBYTE = 2**20
-OPTIONS = {"stem": "deep", "stem_width": 32, "auxiliary": True}
+OPTIONS = {"stem": "deep", "stem_width": 32, "auxiliary": True, "on_grid": False}  # as theirs
 BACKENDS = {
     "flash": SDPBackend.FLASH_ATTENTION,
     "efficient": SDPBackend.EFFICIENT_ATTENTION,

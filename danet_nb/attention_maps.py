@@ -23,7 +23,7 @@ from torch import Tensor
 
 from .attention_weights import attention_weights, widen
 from .channel import ChannelAttention
-from .danet import DANet
+from .danet import DANet, enlarged
 from .datasets import load_image, rgb_array
 from .evaluation import eval_mode, to_batch
 from .figures import to_array
@@ -430,12 +430,11 @@ class AttentionMaps:
     ) -> Tensor:  # `(K, H, W)`
         "What the network says with these gates; the backbone is not asked again. ValueError."
         head = self.model.head
-        size, corners = self.image.shape[-2:], self.model.config.align_corners
         with eval_mode(self.model):
             fused = head.position_out(self.mixed("position", position))
             fused = fused + head.channel_out(self.mixed("channel", channel))
             y = head.classifiers["fused"](fused)
-            y = F.interpolate(y, size, mode="bilinear", align_corners=corners)
+            y = enlarged(y, self.image.shape[-2:], self.model.config)
         return y[0].float().softmax(0)
 
     def prediction(

@@ -176,6 +176,7 @@ class NetworkConfig:
     auxiliary: bool = False  # whether there is a fourth classifier, on layer 3
     dropout: float = 0.1  # probability of dropping a channel in front of the classifiers
     align_corners: bool = True  # of the final bilinear resize; True is the authors' choice
+    on_grid: bool = True  # pad to 8k+1 pixels, where aligned corners displace nothing; cut back
     output_stride: Literal[8, 16, 32] = 8  # pixels of the image per position of layer 4
     multi_grid: tuple[int, ...] | None = None  # dilations of layer 4, e.g. (4, 8, 16)
     stem: Literal["7x7", "deep"] = "7x7"  # one 7x7 convolution, or three 3x3
@@ -254,6 +255,18 @@ def check_keys(
 # %% ../nbs/16_config.ipynb #type-variable
 T = TypeVar("T")
 
+# %% ../nbs/16_config.ipynb #with-added
+ADDED: dict[str, Any] = {"on_grid": False}  # {later field: what a file without it was made with}
+
+
+def with_added(
+    kind: Any,  # a dataclass
+    values: dict[str, Any],  # what a file says, {name of a field: value}
+) -> dict[str, Any]:
+    "The values, and those of the fields that came after the file."
+    known = {field.name for field in fields(kind)}
+    return {**{name: value for name, value in ADDED.items() if name in known}, **values}
+
 # %% ../nbs/16_config.ipynb #config-from
 def config_from(
     kind: type[T],  # a dataclass, such as `DANetConfig`
@@ -265,7 +278,7 @@ def config_from(
         raise ValueError(f"{source}: {in_brief(values)} is no dictionary of settings")
     check_keys(kind, values, source)
     try:
-        return kind(**values)
+        return kind(**with_added(kind, values))
     except (ValueError, RecursionError) as error:  # a list in a list in a list ...
         raise ValueError(f"{source}: {error}") from error
 

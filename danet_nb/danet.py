@@ -201,6 +201,40 @@ def documented(
     network.__doc__ = "\n".join([f"{network.__doc__}\n", "Arguments:", *lines])
     return network
 
+# %% ../nbs/17_danet.ipynb #grid-padding
+def grid_padding(
+    size: Sequence[int],  # (H, W) of images
+    config: DANetConfig,  # `on_grid`, `align_corners` and `output_stride` are used
+) -> tuple[int, int]:  # rows below, columns on the right
+    "What brings the sides to `output_stride` times k plus 1; nothing for a network off the grid."
+    if not (config.on_grid and config.align_corners):
+        return 0, 0
+    stride = config.output_stride
+    height, width = (1 + stride * ((side + stride - 2) // stride) for side in size)
+    return height - size[0], width - size[1]
+
+# %% ../nbs/17_danet.ipynb #pad-to-grid
+def pad_to_grid(
+    x: Tensor,  # normalised batch `(B, 3, H, W)`
+    config: DANetConfig,  # of the network that will see it
+) -> Tensor:  # at least as large
+    "The batch with zeros below and on the right, so that its last features lie on its last pixels."
+    bottom, right = grid_padding(x.shape[2:], config)
+    return F.pad(x, (0, right, 0, bottom))
+
+# %% ../nbs/17_danet.ipynb #enlarged
+def enlarged(
+    y: Tensor,  # logits of the whole map, `(B, K, h, w)`
+    size: Sequence[int],  # (H, W) of the images, without padding
+    config: DANetConfig,  # of the network
+) -> Tensor:  # `(B, K, H, W)`
+    "Bilinear logits for every pixel of the images; what belongs to the padding is cut off."
+    height, width = size
+    bottom, right = grid_padding(size, config)
+    padded = (height + bottom, width + right)
+    y = F.interpolate(y, padded, mode="bilinear", align_corners=config.align_corners)
+    return y[..., :height, :width]
+
 # %% ../nbs/17_danet.ipynb #danet
 @documented
 class DANet(nn.Module):
@@ -243,13 +277,9 @@ class DANet(nn.Module):
     ) -> dict[str, Tensor]:
         "`{name: (B, K, H, W)}` in either mode. Raises ValueError (`check_call`)."
         check_call(self, x, names)
-        features = self.backbone(x.to(memory_format=torch.channels_last))
-        size = x.shape[2:]
-        corners = self.config.align_corners
-        return {
-            name: F.interpolate(y, size, mode="bilinear", align_corners=corners)
-            for name, y in self.head(features, names).items()
-        }
+        padded = pad_to_grid(x, self.config).to(memory_format=torch.channels_last)
+        logits = self.head(self.backbone(padded), names)
+        return {name: enlarged(y, x.shape[2:], self.config) for name, y in logits.items()}
 
     def forward(
         self,

@@ -80,6 +80,7 @@ CONTENDERS = {"far": ("none", "both"), "control": ("none", "both"), "pair": tupl
 RECIPE: dict[str, Any] = {
     "channels": 32,
     "dropout": 0.0,
+    "on_grid": False,  # trained and shown at one size, where the stretch can be learned
     "crop_size": 96,
     "scale": (1.0, 1.0),
     "cache": True,

@@ -19,7 +19,7 @@ from torch import Generator, Tensor
 
 from .attention_maps import attention_of, record_attention
 from .channel import ChannelAttention
-from .danet import DANet
+from .danet import DANet, enlarged
 from .evaluation import eval_mode, to_batch
 from .position import PositionAttention, to_grid, to_rows
 from .scenes import CLASSES, FAR_CLASSES, LAMPS, plan, scene, split_seeds
@@ -244,9 +244,7 @@ def answer(
             mixed = (inside.mixing @ c.flatten(2)).view_as(c)
             c = c + attention_of(model, "channel").gate * mixed
         y = head.classifiers["fused"](head.position_out(p) + head.channel_out(c))
-        height, width = size
-        corners = model.config.align_corners
-        y = F.interpolate(y, (height, width), mode="bilinear", align_corners=corners)
+        y = enlarged(y, size, model.config)
     return y.argmax(1).cpu()
 
 # %% ../nbs/52_evidence.ipynb #untrained

@@ -12,20 +12,35 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim
 
-from .danet import DANet
+from .config import DANetConfig
+from .danet import DANet, grid_padding
 from .position import PositionAttention
 from .published import load_danet
 from .transforms import MEAN, STD
 
 # %% ../nbs/60_export.ipynb #deployed
+def padded_by_number(
+    x: Tensor,  # normalised batch `(B, 3, H, W)`
+    config: DANetConfig,  # of the network
+) -> Tensor:  # at least as large
+    "What `pad_to_grid` gives, in operations that are the same for every size."
+    height, width = x.shape[2:]
+    bottom, right = grid_padding((height, width), config)
+    rows = torch.arange(height + bottom).clamp(max=height)
+    columns = torch.arange(width + right).clamp(max=width)
+    return F.pad(x, (0, 1, 0, 1))[:, :, rows][..., columns]
+
+
 class Deployed(nn.Module):
     "A copy of a network in the form that leaves, with as much around it as asked for."
 
@@ -37,6 +52,8 @@ class Deployed(nn.Module):
     ) -> None:
         super().__init__()
         self.model = copy.deepcopy(model).cpu().eval()
+        self.config = model.config
+        self.model.config = replace(model.config, on_grid=False)  # it gets what is padded already
         self.normalise = normalise
         self.argmax = argmax
         self.mean = nn.Buffer(torch.tensor(MEAN).view(3, 1, 1))
@@ -48,7 +65,9 @@ class Deployed(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         if self.normalise:
             image = (image.float() / 255 - self.mean) / self.std
-        logits = self.model(image)
+        logits = self.model(padded_by_number(image, self.config))
+        rows, columns = (torch.arange(side) for side in image.shape[2:])
+        logits = logits[:, :, rows][..., columns]
         return logits.argmax(1) if self.argmax else logits
 
 # %% ../nbs/60_export.ipynb #description
@@ -91,7 +110,7 @@ def example(
     normalise: bool,  # whether the network takes bytes
 ) -> Tensor:  # two images with sides that nothing divides
     "The batch that is sent through the network while its operations are noted."
-    return torch.zeros(2, 3, 65, 97, dtype=torch.uint8 if normalise else torch.float32)
+    return torch.zeros(2, 3, 66, 99, dtype=torch.uint8 if normalise else torch.float32)
 
 # %% ../nbs/60_export.ipynb #export-program
 def export_program(

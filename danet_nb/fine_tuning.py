@@ -61,7 +61,7 @@ def fine_tune(
 # %% ../nbs/33_fine_tuning.ipynb #unlike
 MAY_BE_NEW = (CLASSIFIERS, "head.auxiliary_in.")  # how the names of such tensors begin
 NOT_IN_SHAPES = (  # what changes the outputs and shows in no shape
-    *("multi_grid", "output_stride", "align_corners"),
+    *("multi_grid", "output_stride", "align_corners", "on_grid"),
     *("attention", "channel_form", "dilate_second"),
 )
 

@@ -94,7 +94,7 @@ def data_configs(
     **changes: Any,  # other settings of `TrainConfig`
 ) -> list[TrainConfig]:
     "Every network on a data set of photographs, with three losses."
-    photographs = {"class_weights": None, "crop_size": 129, "scale": (0.5, 2.0)}
+    photographs = {"class_weights": None, "scale": (0.5, 2.0), "crop_size": 129, "on_grid": True}
     settings: dict[str, Any] = {**RECIPE, **photographs, "evaluate_every": steps}
     base = TrainConfig(data=data, root=str(root), steps=steps, **{**settings, **changes})
     configs = []

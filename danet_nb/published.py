@@ -225,6 +225,7 @@ def mmseg_settings(
     grid = re.search(r"multi_grid=[(\[]([\d, ]+)[)\]]", text)
     return {
         "align_corners": "align_corners=True" in text,
+        "on_grid": False,
         "multi_grid": tuple(map(int, re.findall(r"\d+", grid[1]))) if grid else None,
         "dilate_second": backbone not in ("resnet18", "resnet34"),
     }
@@ -238,10 +239,10 @@ def published_settings(
 ) -> dict[str, Any]:  # fields of `DANetConfig`
     "What no shape shows, as the family published it."
     if family == "danet_nb":
-        return {}
+        return {"on_grid": True}
     if family == "authors":
         grid = (4, 8, 16) if backbone == "resnet101" else None
-        return {"align_corners": True, "multi_grid": grid}
+        return {"align_corners": True, "on_grid": False, "multi_grid": grid}
     return mmseg_settings(backbone, extra, path)
 
 # %% ../nbs/32_published.ipynb #described

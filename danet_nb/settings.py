@@ -13,7 +13,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from .config import Backbone, NetworkConfig
+from .config import Backbone, NetworkConfig, with_added
 
 # %% ../nbs/40_settings.ipynb #start-config
 @dataclass(kw_only=True)
@@ -33,7 +33,7 @@ class DataConfig:
     count: int | None = None  # training images, from the first on; None takes all
     val_count: int | None = None  # validation images, likewise
     cache: bool = False  # keep decoded images in memory
-    crop_size: int = 128  # side of the square training crops, in pixels
+    crop_size: int = 129  # side of the square training crops; 8k+1 pixels need no padding
     scale: tuple[float, ...] = (0.5, 2.0)  # range of the random scale
     flip: float = 0.5  # probability of a mirrored image
     jitter: float = 0.0  # random change of brightness, contrast and saturation, 0..1
@@ -81,14 +81,14 @@ RECIPES: dict[str, dict[str, Any]] = {
     "authors": {
         **SHARED,
         **{"multi_grid": (4, 8, 16), "auxiliary": False},
-        **{"crop_size": 768, "scale": (0.75, 2.0), "jitter": 0.0},
+        **{"crop_size": 768, "on_grid": False, "scale": (0.75, 2.0), "jitter": 0.0},
         **{"learning_rate": 0.003, "head_factor": 10.0, "weight_decay": 1e-4},
         **{"steps": 240 * 371, "evaluate_every": 371},
     },
     "mmsegmentation": {
         **SHARED,
         **{"multi_grid": None, "auxiliary": True},
-        **{"crop_size": 769, "scale": (0.5, 2.0), "jitter": 0.25},
+        **{"crop_size": 769, "on_grid": False, "scale": (0.5, 2.0), "jitter": 0.25},
         **{"learning_rate": 0.01, "head_factor": 1.0, "weight_decay": 5e-4},
         **{"steps": 80000, "evaluate_every": 8000},
     },
@@ -159,13 +159,13 @@ def settings_in(
 ) -> dict[str, Any]:
     "The settings of a plain file, or of a run's `config.json`, old or new."
     if "config" in found:  # a run of version 0.1.0
-        return found["config"]
+        return with_added(TrainConfig, found["config"])
     if "num_classes" not in found:
         return found
     names = [field.name for field in fields(NetworkConfig) if field.name in found]
     settings = {**{name: found[name] for name in names}, **(found.get("run") or {})}
     settings.pop("versions", None)
-    return settings
+    return with_added(TrainConfig, settings)
 
 # %% ../nbs/40_settings.ipynb #unknown-settings
 def unknown_settings(

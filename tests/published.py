@@ -13,8 +13,8 @@ CLASSES = ["road", "building", "sky", "person", "car"]
 
 
 def thin(backbone="resnet18", **options):
-    "A small network in evaluation mode whose weights follow from their names."
-    model = DANet(5, backbone, **{**THIN, **options})
+    "As others publish them, off the grid; in evaluation mode, with weights that follow from names."
+    model = DANet(5, backbone, **{**THIN, "on_grid": False, **options})
     state = {
         name: seeded_tensor(name.replace("gate", "gamma"), value.shape)
         for name, value in model.state_dict().items()

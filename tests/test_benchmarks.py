@@ -40,7 +40,7 @@ def test_energies_have_the_spread_that_is_named(spread):
 
 def test_the_authors_form_is_the_same_network():
     torch.manual_seed(0)
-    options = {"backbone": "resnet18", "width": 8, "stem_width": 8}
+    options = {"backbone": "resnet18", "width": 8, "stem_width": 8, "on_grid": False}
     ours = DANet(5, **options).eval()
     theirs = AuthorsDANet(5, **options).eval()
     for name, tensor in ours.state_dict().items():

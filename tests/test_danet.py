@@ -22,7 +22,7 @@ from danet_nb.danet import DANet
 from danet_nb.folding import fold_batch_norm
 
 AUTHORS = dict(
-    options={},
+    options=dict(on_grid=False),
     names=[
         ("backbone.", "pretrained."),
         ("position_in", "conv5a"),

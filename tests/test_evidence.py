@@ -91,13 +91,8 @@ class Nothing(nn.Module):
 
 def planted(bays, gate=1.0, knows_the_answer=False):
     "Boats look at the lighthouse of their fleet, and say what its lamp says."
-    model = (
-        DANet(
-            6, backbone="small", channels=CHANNELS, reduction=4, attention="position", dropout=0.0
-        )
-        .eval()
-        .requires_grad_(False)
-    )
+    options = dict(channels=CHANNELS, reduction=4, attention="position", on_grid=False)
+    model = DANet(6, backbone="small", dropout=0.0, **options).eval().requires_grad_(False)
     model.backbone = Known(bays, knows_the_answer)
     head = model.head
     head.position_in = head.position_out = head.channel_in = nn.Identity()
@@ -285,7 +280,7 @@ def test_unchanged_parts_give_the_answer_of_the_network(attention, size):
 def test_deletion_is_minus_infinity_by_loops(trained_like):
     inside = look_inside(trained_like, images_of(40, 56))
     n = inside.energy.shape[-1]
-    assert n == 35
+    assert n == 6 * 8  # of 41 x 57 pixels, the next sides of the form 8k+1
     cut = delete_cells(inside, most_attended(inside.energy, 5)).gathered
     for j in range(n):
         energy = inside.energy[1, j].double()
@@ -298,7 +293,7 @@ def test_deletion_is_minus_infinity_by_loops(trained_like):
 def test_deleting_nothing_is_the_identity_and_all_is_refused(trained_like):
     inside = look_inside(trained_like, images_of(40, 56))
     assert delete_cells(inside, most_attended(inside.energy, 0)).gathered.equal(inside.gathered)
-    for k in (-1, 35):
+    for k in (-1, 6 * 8):
         with pytest.raises(ValueError, match="so that one is left"):
             most_attended(inside.energy, k)
 
