@@ -204,13 +204,13 @@ def documented(
 # %% ../nbs/17_danet.ipynb #grid-padding
 def grid_padding(
     size: Sequence[int],  # (H, W) of images
-    config: DANetConfig,  # `on_grid`, `align_corners` and `output_stride` are used
+    config: DANetConfig,  # `on_grid`, `align_corners` and `output_stride` count
 ) -> tuple[int, int]:  # rows below, columns on the right
-    "What brings the sides to `output_stride` times k plus 1; nothing for a network off the grid."
-    if not (config.on_grid and config.align_corners):
+    "What brings the sides to strides, plus one with aligned corners; nothing off the grid."
+    if not config.on_grid:
         return 0, 0
-    stride = config.output_stride
-    height, width = (1 + stride * ((side + stride - 2) // stride) for side in size)
+    stride, more = config.output_stride, int(config.align_corners)
+    height, width = (more + stride * ((side - more + stride - 1) // stride) for side in size)
     return height - size[0], width - size[1]
 
 # %% ../nbs/17_danet.ipynb #pad-to-grid
@@ -218,7 +218,7 @@ def pad_to_grid(
     x: Tensor,  # normalised batch `(B, 3, H, W)`
     config: DANetConfig,  # of the network that will see it
 ) -> Tensor:  # at least as large
-    "The batch with zeros below and on the right, so that its last features lie on its last pixels."
+    "The batch with zeros below and on the right, at whose size the resize stretches nothing."
     bottom, right = grid_padding(x.shape[2:], config)
     return F.pad(x, (0, right, 0, bottom))
 

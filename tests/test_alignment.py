@@ -72,11 +72,23 @@ def test_on_the_grid_nothing_is_padded(size):
         torch.testing.assert_close(on(x), off(x), rtol=0, atol=0)
 
 
-def test_without_aligned_corners_nothing_is_padded():
+@pytest.mark.parametrize("size", [(40, 48), (40, 50), (41, 57), (1, 1)])
+def test_without_aligned_corners_the_grid_is_that_of_whole_strides(size):
     on, off = twins(backbone="small", channels=8, align_corners=False)
-    x = torch.randn(1, 3, 40, 50)
+    x = torch.randn(1, 3, *size)
+    padded = torch.zeros(1, 3, *(8 * math.ceil(side / 8) for side in size))
+    padded[..., : size[0], : size[1]] = x
     with torch.no_grad():
-        torch.testing.assert_close(on(x), off(x), rtol=0, atol=0)
+        expected = off(padded)[..., : size[0], : size[1]]
+        torch.testing.assert_close(on(x), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("side", [8, 40, 96])
+def test_without_aligned_corners_the_shift_is_the_same_everywhere(side):
+    config = DANetConfig(num_classes=2, align_corners=False)
+    sits = (8.0 * torch.arange(side // 8)).expand(1, 1, side // 8, -1)
+    shift = enlarged(sits, (side, side), config)[0, 0, 0] - torch.arange(side)
+    torch.testing.assert_close(shift[4:-4], torch.full((side - 8,), -3.5))
 
 
 @pytest.mark.parametrize("stride", [8, 16, 32])
