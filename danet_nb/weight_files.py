@@ -77,7 +77,7 @@ def why_refused(
     text = str(error).strip() or type(error).__name__
     detail = re.search(r"WeightsUnpickler error:\s*(?!Check)(\S.*)", text)
     reason = (detail[1] if detail else text.split(". ")[0].splitlines()[0])[:200]
-    kinds = "it is no file of weights, was cut short, or was saved with another pickle protocol"
+    kinds = "it is not a file of weights, was cut short, or was saved with another pickle protocol"
     return f"cannot be read ({reason}): {kinds} than 2; download it again, or save it anew"
 
 # %% ../nbs/30_weight_files.ipynb #kind-of-file
