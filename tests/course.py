@@ -80,8 +80,9 @@ COURSE = (
         "45_plateau",
         "evening",
         "why a run waits and then jumps, and what the gates have to do with it",
-        "nothing of it; it prints final scores alone",
+        "eq. (2), its gate, and what flows back through it",
         "00 13 17",
+        "what a training step is",
     ),
     Lesson(
         "51_explorer",
@@ -140,7 +141,7 @@ COURSE = (
         "19_alignment",
         "network",
         "where the features sit under the picture, and sizes that fit them",
-        "nothing of it; its code draws a picture of stride 8 back to full size",
+        "nothing of it; the authors' code enlarges a map of stride 8 without a word about it",
         "15 17",
     ),
     Lesson(
@@ -236,8 +237,9 @@ COURSE = (
     Lesson(
         "46_failures",
         "training",
-        "runs that fail, and the measurement that finds out why",
-        before="44 45",
+        "five runs that fail without an error, and the measurement that finds each",
+        "section 4.1, and what is not written there",
+        "42 44 45",
     ),
     Lesson(
         "50_attention_maps",
