@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from published import thin
 
+from benchmarks import alignment
+from danet_nb.alignment import CONTENDERS, THIRDS, by_third, displacement, peak
 from danet_nb.attention_maps import AttentionMaps
 from danet_nb.config import DANetConfig, config_from
 from danet_nb.danet import DANet, enlarged, grid_padding, pad_to_grid
@@ -20,6 +23,7 @@ from danet_nb.folding import fold_batch_norm
 from danet_nb.grid import data_configs, world_configs
 from danet_nb.pretrained import save_danet
 from danet_nb.published import load_danet
+from danet_nb.scenes import scene
 from danet_nb.settings import RECIPES, TrainConfig, read_settings
 
 SIZES = [(1, 1), (2, 9), (33, 65), (40, 50), (64, 97), (96, 96)]
@@ -188,3 +192,88 @@ def test_the_demo_is_off_the_grid_and_photographs_are_on_it():
     for config in data_configs("runs/ablation", "camvid", "CamVid"):
         assert config.on_grid and config.crop_size % 8 == 1
     assert math.ceil((768 - 1) / 8) * 8 + 1 == 769
+
+
+# Where labels are drawn
+
+
+def labels_of(*size):
+    "Smooth random labels of three classes."
+    noise = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    return torch.nn.functional.avg_pool2d(noise, 9, 1, 4).argmax(1)
+
+
+@pytest.mark.parametrize("dim", [1, 2])
+@pytest.mark.parametrize("shift", [-9, -3, 0, 1, 8])
+def test_a_shift_is_found_in_every_part(dim, shift):
+    truth = labels_of(90, 120)
+    said = truth.roll(shift, dim)
+    for part in [(0, 1), *THIRDS.values()]:
+        assert displacement(said, truth, dim, part, reach=12) == pytest.approx(shift, abs=0.2)
+
+
+def test_void_is_not_counted_and_tiny_parts_are_refused():
+    truth = labels_of(60, 60)
+    said = truth.roll(4, 2)
+    truth[:, :, :40] = 255
+    assert displacement(said, truth, 2) == pytest.approx(4, abs=0.3)
+    with pytest.raises(ValueError, match="too few for shifts of 30"):
+        displacement(said, truth, 2, reach=30)
+    assert peak(torch.tensor([1.0, 1.0, 1.0])) == 0 and peak(torch.tensor([0.0, 1.0, 0.5])) > 1
+
+
+def test_a_third_is_the_mean_of_both_directions():
+    truth = labels_of(120, 120)
+    found = by_third(truth.roll((2, 6), (1, 2)), truth)
+    assert list(found) == list(THIRDS)
+    assert all(value == pytest.approx(4, abs=0.3) for value in found.values())
+
+
+def test_the_committed_discs_are_whole():
+    saved = json.loads((alignment.RESULTS / "discs.json").read_text())
+    rows = {(row["network"], row["seed"], tuple(row["size"])) for row in saved["runs"]}
+    assert len(rows) == len(saved["runs"]) == len(CONTENDERS) * 3 * len(alignment.SIZES)
+    assert saved["command"] == "python -m benchmarks.alignment discs" and saved["torch"]
+    for row in saved["runs"]:
+        if row["network"] == "padded, 96":
+            assert max(abs(row[third]) for third in THIRDS) < 0.5
+
+
+@pytest.fixture(scope="module")
+def camvid(tmp_path_factory):
+    "Three scenes in CamVid's folders."
+    folder = tmp_path_factory.mktemp("camvid")
+    (folder / "val").mkdir()
+    (folder / "valannot").mkdir()
+    for seed in range(3):
+        drawn = scene(seed, 80)
+        Image.fromarray(drawn.image[:64]).save(folder / "val" / f"{seed}.png")
+        Image.fromarray(drawn.label[:64]).save(folder / "valannot" / f"{seed}.png")
+    return folder
+
+
+def test_runs_are_scored_with_and_without_padding(camvid, tmp_path):
+    torch.manual_seed(0)
+    model = DANet(11, "small", channels=8, run={"seed": 3, "steps": 5, "crop_size": 129})
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    config = json.dumps(vars(model.config))
+    torch.save({"model": model.state_dict(), "config": config}, run / "checkpoints" / "last.pt")
+    alignment.main(["camvid", str(run), "--root", str(camvid), "--out", str(tmp_path)])
+    saved = json.loads((tmp_path / "camvid.json").read_text())
+    assert saved["frames"] == 3 and len(saved["runs"]) == 2
+    on, off = saved["runs"]
+    assert (on["shown on the grid"], off["shown on the grid"]) == (True, False)
+    assert on["seed"] == 3 and on["crop"] == 129 and on["trained on the grid"]
+    assert len(on["iou"]) == 11 and "pole" in on["iou"]
+    image = torch.from_numpy(scene(0, 80).image[:64]).movedim(-1, 0)
+    again = load_danet(run / "checkpoints" / "last.pt", on_grid=False)
+    said = predict(again, image).argmax(1)
+    found, _ = alignment.answers(again, [(image, said[0])])
+    assert torch.equal(found.long(), said)
+
+
+def test_discs_are_learned_by_every_network(tmp_path):
+    alignment.main(["discs", "--seeds", "1", "--steps", "2", "--out", str(tmp_path)])
+    saved = json.loads((tmp_path / "discs.json").read_text())
+    assert saved["steps"] == 2 and len(saved["runs"]) == len(CONTENDERS) * len(alignment.SIZES)
