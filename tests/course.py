@@ -94,7 +94,7 @@ COURSE = (
     Lesson(
         "70_ablation",
         "evening",
-        "the paper's question: which module carries the gain?",
+        "an answer with a control of equal size, two losses and three seeds",
         "table 1 and the three losses",
         "00 13 14 17",
         machine="under a minute; the runs that it reads took an hour on two cores",
@@ -134,7 +134,7 @@ COURSE = (
     Lesson(
         "18_folding",
         "network",
-        "a copy of the network for prediction alone, without batch norms",
+        "batch norms written into the convolutions before them",
         before="15 17",
     ),
     Lesson(
@@ -428,12 +428,11 @@ def link(name):
 
 def wrap(text):
     "Lines of at most 100 columns, targets of links not counted, as the house counts them."
-    targets = re.findall(r"\]\(([^)]*)\)", text)
-    spare = re.sub(r"\]\([^)]*\)", "]", text)
-    spare = re.sub(r"\[[^]]*\]", lambda m: m[0].replace(" ", "\0"), spare)
+    targets = iter(re.findall(r"\]\(([^)]*)\)", text))
+    spare = re.sub(r"\]\([^)]*\)", "]\1", text)
+    spare = re.sub(r"\[[^]]*\]\1", lambda m: m[0].replace(" ", "\0"), spare)
     lines = textwrap.fill(spare, COLUMNS, break_long_words=False, break_on_hyphens=False)
-    waiting = iter(targets)
-    return re.sub(r"\]", lambda _: f"]({next(waiting)})", lines).replace("\0", " ")
+    return re.sub(r"\]\1", lambda _: f"]({next(targets)})", lines).replace("\0", " ")
 
 
 def needs(lesson):
