@@ -429,10 +429,10 @@ def link(name):
 def wrap(text):
     "Lines of at most 100 columns, targets of links not counted, as the house counts them."
     targets = iter(re.findall(r"\]\(([^)]*)\)", text))
-    spare = re.sub(r"\]\([^)]*\)", "]\1", text)
-    spare = re.sub(r"\[[^]]*\]\1", lambda m: m[0].replace(" ", "\0"), spare)
+    spare = re.sub(r"\]\([^)]*\)", "]¤", text)  # one sign for a target, and one for a space
+    spare = re.sub(r"\[[^]]*\]¤", lambda m: m[0].replace(" ", "¬"), spare)
     lines = textwrap.fill(spare, COLUMNS, break_long_words=False, break_on_hyphens=False)
-    return re.sub(r"\]\1", lambda _: f"]({next(targets)})", lines).replace("\0", " ")
+    return re.sub(r"\]¤", lambda _: f"]({next(targets)})", lines).replace("¬", " ")
 
 
 def needs(lesson):
