@@ -43,6 +43,7 @@ from typing import Any
 from IPython.core.history import HistoryManager
 from IPython.core.interactiveshell import InteractiveShell
 
+from danet_nb.lessons import answers_in
 from danet_nb.tables import markdown_table
 
 ROOT = Path(__file__).parents[1]
@@ -621,9 +622,8 @@ def modules_in(source: str) -> set[str]:
 
 
 def digest(path: Path, mutants: list[Mutant]) -> str:
-    "Changes with the notebook's text, with its mutants, and with every module behind it."
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    text = "\n".join("".join(cell["source"]) for cell in cells)
+    "Changes with what runs in a notebook, with its mutants, and with every module behind it."
+    text = "\n".join([source for _, source in code_cells(path)] + [*answers_in(path).values()])
     done, asked = {}, modules_in(text)
     while asked:
         name = asked.pop()

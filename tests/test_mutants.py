@@ -147,6 +147,13 @@ def test_the_digest_sees_the_notebook_its_mutants_and_its_modules(tmp_path):
     first = mutants.digest(path, [])
     assert first == mutants.digest(path, [])
     assert first != mutants.digest(path, mutants_of(path))
+    cells = json.loads(path.read_text())["cells"]
+    said = {"cell_type": "markdown", "id": "said", "metadata": {}, "source": "Words."}
+    path.write_text(json.dumps({"cells": [*cells, said]}))
+    assert first == mutants.digest(path, [])  # words do not run, answers do
+    said["source"] = "### Exercise 1\n<details>\n```python\n1\n```\n</details>"
+    path.write_text(json.dumps({"cells": [*cells, said]}))
+    assert first != mutants.digest(path, [])
     assert first != mutants.digest(notebook(tmp_path, EXPORTED), [])
     assert mutants.modules_in("from .tables import a\nfrom danet_nb.files import b") == {
         "tables",
