@@ -59,7 +59,7 @@ def without_code(text):
 FIRST = re.compile(
     r"# [^\n]+\n\n> [^\n]{1,98}\n\n"
     r"\*\*Track\*\*: [a-z]+, \d+ of \d+\.\s\*\*Reading\*\*: \d+ minutes?\.\s"
-    r"\*\*Machine\*\*: (?P<machine>[^.]+)\.\s\*\*Offline\*\*: yes[^\n]*(\n[^\n]+)*\n\n"
+    r"\*\*Machine\*\*: (?P<machine>[^.]+)\.\s\*\*Offline\*\*:\syes[^\n]*(\n[^\n]+)*\n\n"
     r"\*\*Before this\*\*: .+\n\*\*Paper\*\*: ",
     re.S,
 )
