@@ -431,6 +431,7 @@ def wrap(text):
     targets = iter(re.findall(r"\]\(([^)]*)\)", text))
     spare = re.sub(r"\]\([^)]*\)", "]¤", text)  # one sign for a target, and one for a space
     spare = re.sub(r"\[[^]]*\]¤", lambda m: m[0].replace(" ", "¬"), spare)
+    spare = re.sub(r"(\*\*[\w ]+\*\*:) ", r"\1¬", spare)  # a label stays with its first word
     lines = textwrap.fill(spare, COLUMNS, break_long_words=False, break_on_hyphens=False)
     return re.sub(r"\]¤", lambda _: f"]({next(targets)})", lines).replace("¬", " ")
 
