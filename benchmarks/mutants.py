@@ -669,7 +669,7 @@ def campaign(
     jobs: int,  # notebooks at the same time
     keep: bool,  # take the rows of notebooks that have not changed from the last run
 ) -> Iterator[tuple[dict[str, list[dict[str, Any]]], dict[str, str]]]:
-    "Rows and digest by notebook, again after each notebook."
+    "Rows and digest by notebook, again after each; notebooks that do not run have none."
     saved = saved_results()
     digests = {path.stem: digest(path, chosen(path, count, seed)) for path in paths}
     old = saved.get("digests", {}) if keep else {}
@@ -683,6 +683,9 @@ def campaign(
             if path.stem not in same
         }
         for done in as_completed(asked):
+            if error := done.exception():
+                print(f"{asked[done]}: {error}", flush=True)
+                continue
             rows[asked[done]] = done.result()
             yield rows, {name: digests[name] for name in sorted(rows)}
 
@@ -808,7 +811,7 @@ def main() -> None:
         for m in [m for path in paths for m in chosen(path, options.count, options.seed)]:
             print(f"{m.notebook} {m.cell} [{m.kind}] {m.before}  ->  {m.after}")
         return
-    rows, whole = [], not options.notebooks
+    rows, found, whole = [], {}, not options.notebooks
     keep = whole and not options.anew
     for found, digests in campaign(paths, options.count, options.seed, options.jobs, keep):
         rows = [row for name in sorted(found) for row in found[name]]
@@ -816,6 +819,9 @@ def main() -> None:
             write(rows, digests, options.seed)
     for row in summary(rows):
         print(f"{row['notebook']:24}{row['killed']:4} of {row['mutants']:4}  {row['rate']:.0%}")
+    missing = [path.stem for path in paths if path.stem not in found]
+    if missing:
+        raise SystemExit(f"no results: {', '.join(missing)}; run again, what is there is kept")
 
 
 NAMED: dict[str, list[tuple[str, str, str]]] = {  # (cell, text, what it becomes)

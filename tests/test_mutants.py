@@ -175,6 +175,20 @@ def test_rows_of_unchanged_notebooks_are_kept(monkeypatch):
         assert rows[path.stem][0]["answer"] == wanted and digests == {path.stem: same}
 
 
+def test_one_that_does_not_run_costs_no_other_its_rows(monkeypatch, capsys):
+    first, second, *_ = every_notebook()
+
+    def results_of(path, *_):
+        if path == first:
+            raise RuntimeError("did not run")
+        return [{"notebook": path.stem, "answer": "x"}]
+
+    monkeypatch.setattr(mutants, "results_of", results_of)
+    *_, (rows, digests) = mutants.campaign([first, second], 3, 0, 1, False)
+    assert set(rows) == set(digests) == {second.stem}
+    assert f"{first.stem}: did not run" in capsys.readouterr().out
+
+
 def test_an_endless_loop_is_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(mutants, "LIMIT", (1, 1))
     zero = EXPORTED.replace("2 * x", "2 * x + 0")
