@@ -47,7 +47,7 @@ def network(attention="both", **options):
     "A small network in evaluation mode whose gates are open."
     torch.manual_seed(0)
     options = {"channels": 32, **SCENES, **options}
-    model = DANet(6, "small", attention=attention, **options).eval()
+    model = DANet(6, "small", attention=attention, on_grid=False, **options).eval()
     with torch.no_grad():
         for name, gate in model.named_parameters():
             if name.endswith("gate"):
