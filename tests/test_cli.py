@@ -29,7 +29,7 @@ OPTIONS = {
         "data root count val-count cache no-cache crop-size scale flip jitter workers out "
         "optimizer learning-rate head-factor momentum weight-decay power steps batch-size "
         "loss-weights class-weights log-every evaluate-every checkpoint-every seed device amp "
-        "no-amp progress no-progress reduction dilate-second no-dilate-second"
+        "no-amp progress no-progress reduction dilate-second no-dilate-second on-grid no-on-grid"
     ),
     "evaluate": (
         "split root count window scales flip no-flip device checkpoint progress no-progress "
