@@ -277,3 +277,16 @@ def test_discs_are_learned_by_every_network(tmp_path):
     alignment.main(["discs", "--seeds", "1", "--steps", "2", "--out", str(tmp_path)])
     saved = json.loads((tmp_path / "discs.json").read_text())
     assert saved["steps"] == 2 and len(saved["runs"]) == len(CONTENDERS) * len(alignment.SIZES)
+
+
+def test_the_committed_streets_are_whole():
+    "Each network twice; best where it was trained, with every seed."
+    saved = json.loads((alignment.RESULTS / "camvid.json").read_text())
+    pairs = {}
+    for row in saved["runs"]:
+        key = (row["trained on the grid"], row["crop"], row["attention"], row["seed"])
+        pairs.setdefault(key, {})[row["shown on the grid"]] = row["mean_iou"]
+    assert saved["frames"] == 101 and len(pairs) == 13
+    assert all(
+        len(pair) == 2 and (pair[True] > pair[False]) == key[0] for key, pair in pairs.items()
+    )
