@@ -722,7 +722,7 @@ def document(saved: dict[str, Any]) -> str:
         f"- {k}: {saved[k]}" for k in ("command", "seed", "version", "torch", "python", "date")
     ]
     rates = [
-        [r["notebook"], str(r["mutants"]), str(r["killed"]), f"{100 * r['rate']:.0f} %"]
+        [r["notebook"], str(r["mutants"]), str(r["killed"]), f"{100 * r['rate']:.1f} %"]
         for r in saved["notebooks"]
     ]
     alive = [
@@ -818,7 +818,7 @@ def main() -> None:
         if whole:
             write(rows, digests, options.seed)
     for row in summary(rows):
-        print(f"{row['notebook']:24}{row['killed']:4} of {row['mutants']:4}  {row['rate']:.0%}")
+        print(f"{row['notebook']:24}{row['killed']:4} of {row['mutants']:4}  {row['rate']:.1%}")
     missing = [path.stem for path in paths if path.stem not in found]
     if missing:
         raise SystemExit(f"no results: {', '.join(missing)}; run again, what is there is kept")
