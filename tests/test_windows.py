@@ -30,7 +30,7 @@ def folder(tmp_path):
         place = tmp_path / f"camvid-none-three-{seed}"
         (place / "checkpoints").mkdir(parents=True)
         (place / "summary.json").write_text("{}")
-        saved = {"model": model.state_dict(), "config": vars(model.config)}
+        saved = {"model": model.state_dict(), "config": json.dumps(vars(model.config))}
         torch.save(saved, place / "checkpoints/last.pt")
     return tmp_path
 
