@@ -235,12 +235,19 @@ def test_the_picture_imports_nothing_and_names_no_host():
 NETWORK = ROOT / "data/networks/far-both"
 
 
+def heed_interrupts():
+    "What a shell starts in the background ignores Ctrl-C, and so would what the tests start."
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def explore_command(*words):
     "The address of `danet explore WORDS`; at the end Ctrl-C, and its last sentence."
     program = Path(sys.executable).parent / "danet"
     command = [program, "explore", *map(str, words), "--no-browser", "--device", "cpu"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+    )
     try:
         yield re.search(r"http://[0-9.:]+/", process.stdout.readline())[0]
         process.send_signal(signal.SIGINT)
