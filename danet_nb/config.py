@@ -255,30 +255,22 @@ def check_keys(
 # %% ../nbs/16_config.ipynb #type-variable
 T = TypeVar("T")
 
-# %% ../nbs/16_config.ipynb #with-added
+# %% ../nbs/16_config.ipynb #added
 ADDED: dict[str, Any] = {"on_grid": False}  # {later field: what a file without it was made with}
-
-
-def with_added(
-    kind: Any,  # a dataclass
-    values: dict[str, Any],  # what a file says, {name of a field: value}
-) -> dict[str, Any]:
-    "The values, and those of the fields that came after the file."
-    known = {field.name for field in fields(kind)}
-    return {**{name: value for name, value in ADDED.items() if name in known}, **values}
 
 # %% ../nbs/16_config.ipynb #config-from
 def config_from(
     kind: type[T],  # a dataclass, such as `DANetConfig`
     values: Any,  # what was read from JSON; a dictionary, it is hoped
     source: object,  # the file, for the error
+    absent: dict[str, Any] | None = None,  # what fields that are missing stand for: `ADDED`
 ) -> T:
     "The dataclass with these values. Raises ValueError for unknown, missing and wrong ones."
     if not isinstance(values, dict):
         raise ValueError(f"{source}: {in_brief(values)} is no dictionary of settings")
     check_keys(kind, values, source)
     try:
-        return kind(**with_added(kind, values))
+        return kind(**{**(absent or {}), **values})
     except (ValueError, RecursionError) as error:  # a list in a list in a list ...
         raise ValueError(f"{source}: {error}") from error
 

@@ -19,7 +19,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from .config import DANetConfig, NetworkConfig, config_from
+from .config import ADDED, DANetConfig, NetworkConfig, config_from
 from .danet import DANet
 from .files import write_atomically
 from .tables import markdown_table
@@ -40,7 +40,7 @@ def parse_config(
 ) -> DANetConfig:
     "The configuration that a file spells out. Raises CheckpointError where it is none."
     try:
-        return config_from(DANetConfig, upgraded(json.loads(text)), source)
+        return config_from(DANetConfig, upgraded(json.loads(text)), source, ADDED)
     except (ValueError, TypeError, RecursionError) as error:
         fault = f"{source} has no configuration that can be used"
         cure = "save the model again, or restore a copy"

@@ -239,7 +239,7 @@ def published_settings(
 ) -> dict[str, Any]:  # fields of `DANetConfig`
     "What no shape shows, as the family published it."
     if family == "danet_nb":
-        return {"on_grid": True}
+        return {}
     if family == "authors":
         grid = (4, 8, 16) if backbone == "resnet101" else None
         return {"align_corners": True, "on_grid": False, "multi_grid": grid}

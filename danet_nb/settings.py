@@ -13,7 +13,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from .config import Backbone, NetworkConfig, with_added
+from .config import ADDED, Backbone, NetworkConfig
 
 # %% ../nbs/40_settings.ipynb #start-config
 @dataclass(kw_only=True)
@@ -159,13 +159,13 @@ def settings_in(
 ) -> dict[str, Any]:
     "The settings of a plain file, or of a run's `config.json`, old or new."
     if "config" in found:  # a run of version 0.1.0
-        return with_added(TrainConfig, found["config"])
+        return {**ADDED, **found["config"]}
     if "num_classes" not in found:
         return found
     names = [field.name for field in fields(NetworkConfig) if field.name in found]
     settings = {**{name: found[name] for name in names}, **(found.get("run") or {})}
     settings.pop("versions", None)
-    return with_added(TrainConfig, settings)
+    return {**ADDED, **settings}
 
 # %% ../nbs/40_settings.ipynb #unknown-settings
 def unknown_settings(

@@ -12,6 +12,7 @@ from published import thin
 from benchmarks import alignment
 from danet_nb.alignment import CONTENDERS, THIRDS, by_third, displacement, peak
 from danet_nb.attention_maps import AttentionMaps
+from danet_nb.cli import file_settings
 from danet_nb.config import DANetConfig, config_from
 from danet_nb.danet import DANet, enlarged, grid_padding, pad_to_grid
 from danet_nb.demo import demo_configs
@@ -173,6 +174,7 @@ def test_settings_of_old_runs_stay_off_the_grid(tmp_path):
     ]:
         path.write_text(json.dumps(text))
         assert TrainConfig(**read_settings(path)).on_grid is on_grid
+        assert file_settings(["--config", str(path)])["on_grid"] is on_grid  # from a shell too
     assert config_from(DANetConfig, {"num_classes": 6, "on_grid": True}, path).on_grid
 
 
