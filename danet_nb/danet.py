@@ -219,6 +219,8 @@ def pad_to_grid(
     config: DANetConfig,  # of the network that will see it
 ) -> Tensor:  # at least as large
     "The batch with zeros below and on the right, at whose size the resize stretches nothing."
+    if not config.on_grid:
+        return x  # padding by nothing would copy it
     bottom, right = grid_padding(x.shape[2:], config)
     return F.pad(x, (0, right, 0, bottom))
 

@@ -65,10 +65,13 @@ class Deployed(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         if self.normalise:
             image = (image.float() / 255 - self.mean) / self.std
+        logits = self.on_grid(image) if self.config.on_grid else self.model(image)
+        return logits.argmax(1) if self.argmax else logits
+
+    def on_grid(self, image: Tensor) -> Tensor:
         logits = self.model(padded_by_number(image, self.config))
         rows, columns = (torch.arange(side) for side in image.shape[2:])
-        logits = logits[:, :, rows][..., columns]
-        return logits.argmax(1) if self.argmax else logits
+        return logits[:, :, rows][..., columns]
 
 # %% ../nbs/60_export.ipynb #description
 def description(
