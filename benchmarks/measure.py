@@ -99,6 +99,17 @@ def circumstances() -> dict[str, Any]:
     }
 
 
+def saved_lines(path: Path) -> list[dict[str, Any]]:
+    "The lines of a file of JSON lines that may not be there."
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def add_line(path: Path, row: dict[str, Any]) -> None:
+    "One line more, written at once: what is interrupted keeps the lines before."
+    with path.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
 def cell(value: object) -> str:
     "A number with three digits; what is not there as a dash."
     if value is None:

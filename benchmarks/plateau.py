@@ -16,12 +16,13 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from benchmarks.measure import circumstances
+from benchmarks.measure import add_line, circumstances, saved_lines
 from danet_nb import __version__
 from danet_nb.danet import DANet
 from danet_nb.demo import demo_configs
 from danet_nb.evaluation import eval_mode, to_batch
 from danet_nb.evidence import draw_bays
+from danet_nb.grid import gates_of
 from danet_nb.position import PositionAttention, to_grid, to_rows
 from danet_nb.scenes import FAR_CLASSES, split_seeds
 from danet_nb.training import Samples, batches, make_transform, open_split, start_run, update
@@ -94,12 +95,6 @@ def through_columns(self: PositionAttention, x: Tensor) -> Tensor:
     return x + self.gate * to_grid(weights @ v, *x.shape[2:])
 
 
-def gates(model: DANet) -> dict[str, float]:
-    "Every gate, by the name of its module."
-    named = model.named_parameters()
-    return {name.split(".")[1][:-10]: p.item() for name, p in named if name.endswith("gate")}
-
-
 def readings(plan: Plan, folder: str) -> Iterator[dict[str, float]]:
     "Train, and read after the first step and every `EVERY` steps."
     options = {"seeds": [plan.weights], "device": "cpu", "progress": False}
@@ -118,7 +113,7 @@ def readings(plan: Plan, folder: str) -> Iterator[dict[str, float]]:
         losses = update(run, image, label)
         if run.step == 1 or run.step % EVERY == 0:
             row = {"step": run.step, "loss": losses["fused"].item()}
-            yield {**row, **read(run.model, views, boats), **gates(run.model)}
+            yield {**row, **read(run.model, views, boats), **gates_of(run.model)}
 
 
 def result_of(plan: Plan) -> dict[str, Any]:
@@ -128,11 +123,6 @@ def result_of(plan: Plan) -> dict[str, Any]:
         rows = list(readings(plan, folder))
     read = {name: [float(f"{row[name]:.4g}") for row in rows] for name in rows[0]}
     return {**asdict(plan), "read": {**read, "step": [row["step"] for row in rows]}}
-
-
-def done(path: Path) -> list[dict[str, Any]]:
-    "The lines of a file that may not be there."
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -149,12 +139,11 @@ def main(words: Sequence[str] | None = None) -> None:
     (given.out / "circumstances.json").write_text(json.dumps(facts, indent=1) + "\n")
     for plan in plans():
         plan = replace(plan, stop=given.stop or plan.stop)
-        there = [{name: row[name] for name in asdict(plan)} for row in done(path)]
+        there = [{name: row[name] for name in asdict(plan)} for row in saved_lines(path)]
         if asdict(plan) in there:
             continue
         row = result_of(plan)
-        with open(path, "a") as file:
-            file.write(json.dumps(row) + "\n")
+        add_line(path, row)
         at = next(
             (s for s, r in zip(row["read"]["step"], row["read"]["right"], strict=True) if r > 0.75),
             None,

@@ -4,11 +4,11 @@
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measure import add_line, saved_lines
 from danet_nb import __version__
 from danet_nb.datasets import SegmentationDataset, open_dataset
 from danet_nb.evaluation import evaluate
@@ -39,15 +39,13 @@ def main(words: Sequence[str] | None = None) -> None:
     given = parser.parse_args(words)
     dataset = open_dataset(given.data, given.root, "val", cache=True)
     path = given.folder / "windows.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
-    done = {(row["network"], row["seed"]) for row in map(json.loads, lines)}
+    done = {(row["network"], row["seed"]) for row in saved_lines(path)}
     for run in sorted(given.folder.glob("*/summary.json")):
         *_, network, _, seed = run.parent.name.split("-")
         if network in given.networks and (network, int(seed)) not in done:
             row = {**scores(run.parent, dataset), "version": __version__}
             row["command"] = f"python -m benchmarks.windows FOLDER --data {given.data} --root ROOT"
-            with path.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+            add_line(path, row)
             print(row["network"], row["seed"], row["whole"], row["windows"], flush=True)
 
 

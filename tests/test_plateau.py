@@ -9,11 +9,12 @@ from torch import nn
 from torch.testing import assert_close
 
 from benchmarks import plateau
+from benchmarks.measure import saved_lines
 from danet_nb.evaluation import to_batch
 from danet_nb.position import PositionAttention
 from danet_nb.scenes import FAR_CLASSES, LAMPS, scene, split_seeds
 
-SAVED = plateau.done(plateau.RESULTS / "runs.jsonl")
+SAVED = saved_lines(plateau.RESULTS / "runs.jsonl")
 
 
 def test_every_planned_run_is_there_once():
@@ -95,4 +96,4 @@ def test_an_interrupted_command_goes_on(tmp_path, monkeypatch):
     )
     (tmp_path / "runs.jsonl").write_text(json.dumps(plateau.result_of(plans[0])) + "\n")
     plateau.main(["--out", str(tmp_path)])
-    assert [row["weights"] for row in plateau.done(tmp_path / "runs.jsonl")] == [0, 1]
+    assert [row["weights"] for row in saved_lines(tmp_path / "runs.jsonl")] == [0, 1]

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from benchmarks import windows
+from benchmarks.measure import saved_lines
 from danet_nb.danet import DANet
 from danet_nb.datasets import open_dataset
 from danet_nb.evaluation import evaluate
@@ -38,7 +39,7 @@ def folder(tmp_path):
 def test_runs_are_scored_once_each(folder):
     words = [str(folder), "--root", str(folder / "streets")]
     windows.main(words)
-    rows = [json.loads(line) for line in (folder / "windows.jsonl").read_text().splitlines()]
+    rows = saved_lines(folder / "windows.jsonl")
     assert [(row["network"], row["seed"]) for row in rows] == [("none", 0), ("none", 1)]
     model = windows.load_danet(folder / "camvid-none-three-1/checkpoints/last.pt")
     dataset = open_dataset("camvid", folder / "streets", "val")
@@ -46,14 +47,13 @@ def test_runs_are_scored_once_each(folder):
         expected = evaluate(model, dataset, window=window, progress=False).mean_iou()
         assert rows[1][key] == pytest.approx(expected, abs=1e-9)
     windows.main(words)
-    assert len((folder / "windows.jsonl").read_text().splitlines()) == 2
+    assert len(saved_lines(folder / "windows.jsonl")) == 2
 
 
 def test_the_committed_lines_are_of_the_committed_runs():
-    table = [json.loads(line) for line in (RESULTS / "metrics.jsonl").read_text().splitlines()]
+    table = saved_lines(RESULTS / "metrics.jsonl")
     scores = {(row["network"], row["seed"]): row["mean_iou"] for row in table}
-    lines = (RESULTS / "windows.jsonl").read_text().splitlines()
-    rows = [json.loads(line) for line in lines]
+    rows = saved_lines(RESULTS / "windows.jsonl")
     assert {(row["network"], row["seed"]) for row in rows} == {
         (network, seed) for network in ("none", "both") for seed in range(3)
     }
