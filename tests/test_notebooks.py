@@ -5,6 +5,8 @@ The kernel is offline: `offline/sitecustomize.py` refuses and remembers every ca
 
 import os
 import re
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -149,6 +151,56 @@ def test_no_error_or_warning_is_saved():
             )
 
 
+def test_a_changed_number_or_word_is_noticed():
+    "The comparison above can fail."
+    assert not differences("mIoU 0.9412", "mIoU 0.9413")
+    assert differences("mIoU 0.94", "mIoU 0.84")
+    assert differences("shape (2, 3)", "shape (2, 3, 4)")
+
+
+# Nobody is called
+
+
+def guarded(code, folder):
+    "Run some Python behind the guard; what it printed, and who was called."
+    calls = folder / "calls"
+    command = [sys.executable, "-c", code]
+    ran = subprocess.run(command, env=offline(calls), capture_output=True, text=True)
+    return ran.stdout + ran.stderr, calls.read_text()
+
+
+@pytest.mark.parametrize(
+    "code, host",
+    [
+        ("import socket; socket.create_connection(('192.0.2.1', 80))", "192.0.2.1"),
+        ("import urllib.request as u; u.urlopen('http://example.org')", "example.org"),
+        ("import socket; socket.socket().connect(('192.0.2.1', 80))", "192.0.2.1"),
+        (
+            "import socket; socket.socket(type=socket.SOCK_DGRAM).sendto(b'', ('192.0.2.1', 1))",
+            "192.0.2.1",
+        ),
+        ("import socket; socket.socket().bind(('192.0.2.1', 0))", "192.0.2.1"),
+    ],
+)
+def test_the_guard_refuses_and_remembers(code, host, tmp_path):
+    printed, calls = guarded(code, tmp_path)
+    assert "notebooks are offline" in printed and host in calls
+
+
+def test_the_guard_sees_what_is_caught_and_what_a_process_of_the_notebook_asks(tmp_path):
+    inner = "import socket\ntry: socket.create_connection(('192.0.2.1', 1))\nexcept OSError: pass"
+    outer = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {inner!r}])"
+    assert "192.0.2.1" in guarded(outer, tmp_path)[1]
+
+
+def test_the_guard_lets_a_notebook_talk_to_itself(tmp_path):
+    code = (
+        "import socket\nserver = socket.create_server(('127.0.0.1', 0))\n"
+        "socket.create_connection(('localhost', server.getsockname()[1]))\nprint('talked')"
+    )
+    assert guarded(code, tmp_path) == ("talked\n", "")
+
+
 def test_a_kernel_that_calls_out_is_noticed(tmp_path):
     "Also where the notebook catches the error."
     source = (
@@ -160,10 +212,3 @@ def test_a_kernel_that_calls_out_is_noticed(tmp_path):
     ran = NotebookClient(book).execute(env=offline(tmp_path / "calls"))
     assert "notebooks are offline" in text_of(ran.cells[0])
     assert "example.org" in (tmp_path / "calls").read_text()
-
-
-def test_a_changed_number_or_word_is_noticed():
-    "The comparison above can fail."
-    assert not differences("mIoU 0.9412", "mIoU 0.9413")
-    assert differences("mIoU 0.94", "mIoU 0.84")
-    assert differences("shape (2, 3)", "shape (2, 3, 4)")
