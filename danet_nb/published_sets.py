@@ -218,9 +218,12 @@ def list_cityscapes(
     coarse: bool = False,  # labels from `gtCoarse`
 ) -> Listing:
     "The files of Cityscapes."
-    base = base_folder(root, "leftImg8bit", ("cityscapes",))
     kind = "gtCoarse" if coarse or split == "train_extra" else "gtFine"
-    images = by_ending(base / "leftImg8bit" / split, "_leftImg8bit.png", deep=True)
+    inner = ("cityscapes", "leftImg8bit_trainvaltest", "leftImg8bit_trainextra")
+    place = base_folder(root, f"leftImg8bit/{split}", inner) / "leftImg8bit" / split
+    images = by_ending(place, "_leftImg8bit.png", deep=True)
+    bases = [place.parents[1], root / f"{kind}_trainvaltest", root / kind]
+    base = next((base for base in bases if (base / kind / split).is_dir()), bases[0])
     labels = by_ending(base / kind / split, f"_{kind}_labelIds.png", deep=True)
     trained = by_ending(base / kind / split, f"_{kind}_labelTrainIds.png", deep=True)
     if trained and not labels:

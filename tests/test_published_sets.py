@@ -119,6 +119,16 @@ def test_cityscapes_as_downloaded(tmp_path):
     assert opened("cityscapes", tmp_path, "test")[0][1].unique().tolist() == [255]
 
 
+def test_cityscapes_archives_in_folders_of_their_names(tmp_path):
+    cityscapes(tmp_path)
+    for name in ("leftImg8bit", "gtFine"):
+        (tmp_path / f"{name}_trainvaltest").mkdir()
+        (tmp_path / name).rename(tmp_path / f"{name}_trainvaltest" / name)
+    dataset = opened("cityscapes", tmp_path)
+    expected = translated(every([*range(34), 255]), cityscapes_names())
+    assert len(dataset) == 2 and np.array_equal(names_of(dataset), expected)
+
+
 def test_cityscapes_test_split_without_labels(tmp_path):
     cityscapes(tmp_path, splits=("test",))
     for path in tmp_path.glob("gtFine/test/*/*"):
