@@ -45,7 +45,9 @@ setup(
     extras_require={
         "lab": requirements("lab_requirements"),
         "export": requirements("export_requirements"),
+        "mat": requirements("mat_requirements"),
         "dev": requirements("lab_requirements")
+        + requirements("mat_requirements")
         + requirements("export_requirements")
         + requirements("dev_requirements"),
     },

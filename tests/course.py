@@ -173,6 +173,19 @@ COURSE = (
         "17 22",
     ),
     Lesson(
+        "24_label_tables",
+        "data",
+        "which id is which class or void, in eight published data sets",
+        "section 4.1, the data sets and their numbers of classes",
+    ),
+    Lesson(
+        "25_published_sets",
+        "data",
+        "Cityscapes, PASCAL Context, COCO-Stuff and more, read as downloaded",
+        "section 4.1, the data sets",
+        "20 24",
+    ),
+    Lesson(
         "30_weight_files",
         "weights",
         "other people's files read strictly; damaged and hostile ones refused",

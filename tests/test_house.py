@@ -29,7 +29,7 @@ FRONT_DOOR = {
 }
 DEVELOPMENT = {"nbdev", "fastcore", "execnb", "IPython", "ipywidgets", "nbformat", "pytest"}
 HEAVY = {"torch", "numpy", "PIL", "matplotlib", "safetensors", "huggingface_hub"}
-LIGHT = ("settings", "config", "commands", "cli", "tables", "files")
+LIGHT = ("settings", "config", "commands", "cli", "tables", "files", "label_tables")
 COLUMNS = 100
 TOOLS = 90  # from this number on every module may import
 
