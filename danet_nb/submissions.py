@@ -103,7 +103,12 @@ def unlabelled_images(
         raise DataError(f"{wanted}: no images of the test split; pass the folder that holds it")
     return dict(sorted(found.items()))
 
-# %% ../nbs/27_submissions.ipynb #write-ids
+# %% ../nbs/27_submissions.ipynb #flat-palette
+def flat_palette() -> list[int]:  # 768 numbers
+    "Red, green and blue of all of VOC's colours, one after the other."
+    return [value for color in voc_palette() for value in color]
+
+# %% ../nbs/27_submissions.ipynb #write-prediction
 def write_prediction(
     path: str | Path,  # PNG to write
     classes: Tensor | ArrayLike,  # `(H, W)` class numbers of the network, 0..K-1
@@ -119,7 +124,7 @@ def write_prediction(
         )
     picture = Image.fromarray(np.array(server.ids, dtype=np.uint8)[numbers])
     if server.palette:  # from now on the numbers are places in it
-        picture.putpalette([value for color in voc_palette() for value in color])
+        picture.putpalette(flat_palette())
     write_atomically(path, lambda file: picture.save(file, format="PNG"))
 
 # %% ../nbs/27_submissions.ipynb #write-submission
@@ -159,6 +164,8 @@ def check_prediction(
         kind = "a palette" if server.palette else "8 bits of grey"
         got = f"{picture.format} of mode {picture.mode}"
         raise DataError(f"{path}: {got}; the server reads PNG with {kind}, {cure}")
+    if server.palette and (picture.getpalette() or [])[:63] != flat_palette()[:63]:
+        raise DataError(f"{path}: another palette than VOC's, so its numbers may be others; {cure}")
     if picture.size != size:
         got, needed = ("x".join(map(str, side)) for side in (picture.size, size))
         raise DataError(f"{path}: {got} pixels, its image has {needed}; predict at full size")

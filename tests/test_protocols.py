@@ -1,6 +1,7 @@
-"""Protocols against those who invented them: mmsegmentation's windows on the same weights.
+"""Protocols against those who invented them: the authors' and mmsegmentation's windows.
 
-`fixtures/mmseg_slide.safetensors` holds what its `slide_inference` answered; where mmsegmentation
+`fixtures/mmseg_slide.safetensors` holds what mmsegmentation's `slide_inference` answered on the
+same weights, `authors_windows.safetensors` what the authors' evaluation did; where mmsegmentation
 is installed it is asked again.
 """
 
@@ -124,6 +125,24 @@ def test_mmsegmentation_is_asked_again(model, crop, stride):
         got = mean_logits(model, x, crop, stride, batch)
         assert (got - expected).abs().max() < 1e-5 * (expected.max() - expected.min())
         assert_close(got.softmax(1), expected.softmax(1), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "size, base, crop, scales",
+    [
+        ((64, 128), 128, 48, (1.0,)),
+        ((75, 50), 81, 65, (0.5, 1.0, 1.75)),
+        ((50, 75), 60, 65, (1.0, 1.3)),
+    ],
+)
+@pytest.mark.parametrize("batch", [1, 4])
+def test_windows_as_the_authors_answered(size, base, crop, scales, batch):
+    "Black borders, sides from the longer one, corners on corners, exp of summed logits."
+    answered = load_file(FIXTURES / "authors_windows.safetensors")
+    named = "_".join(map(str, (f"{size[0]}x{size[1]}", base, crop, *scales)))
+    way = Protocol(crop, int(crop * 2 / 3), "black", base, None, scales, True, "authors", "corners")
+    p = predict_by(thin(align_corners=True), seeded_image(*size), way, batch)
+    assert_close(p[..., ::4, ::4], answered[named], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("batch", [1, 3, 64])
