@@ -157,7 +157,7 @@ def extend(
 
 # %% ../nbs/26_protocols.ipynb #times-seen
 def times_seen(
-    length: int,  # side of the image, black border included
+    length: int,  # side of the image
     window: int,  # side of the window
     starts: Sequence[int],  # from `grid`
     like: Tensor,  # gives kind and device
@@ -196,16 +196,16 @@ def blend(
     columns = grid(width, w, strides[1], protocol.border)
     shown = extend(x, rows[-1] + h, columns[-1] + w)
     total = torch.zeros(())
-    for windows in torch.cartesian_prod(torch.tensor(rows), torch.tensor(columns)).split(batch):
-        places = [(..., slice(r, r + h), slice(c, c + w)) for r, c in windows.tolist()]
-        parts = classify(torch.cat([shown[place] for place in places]))
+    for corners in torch.cartesian_prod(torch.tensor(rows), torch.tensor(columns)).split(batch):
+        cuts = [shown[..., r : r + h, c : c + w] for r, c in corners.tolist()]
+        parts = classify(torch.cat(cuts))
         if not total.ndim:
-            total = parts.new_zeros(len(x), parts.shape[1], *shown.shape[-2:])
-        for place, part in zip(places, parts.split(len(x)), strict=True):
-            total[place] += part
-    total /= times_seen(shown.shape[-2], h, rows, total)[:, None]
-    total /= times_seen(shown.shape[-1], w, columns, total)
-    return total[..., :height, :width]
+            total = parts.new_zeros(len(x), parts.shape[1], height, width)
+        for (r, c), part in zip(corners.tolist(), parts.split(len(x)), strict=True):
+            total[..., r : r + h, c : c + w] += part[..., : height - r, : width - c]
+    total /= times_seen(height, h, rows, total)[:, None]
+    total /= times_seen(width, w, columns, total)
+    return total
 
 # %% ../nbs/26_protocols.ipynb #mean-logits
 def mean_logits(
