@@ -186,6 +186,27 @@ COURSE = (
         "20 24",
     ),
     Lesson(
+        "26_protocols",
+        "data",
+        "the paper's, the authors' and mmsegmentation's ways of asking, by name",
+        "section 4.2, its multi-scale test, and what the authors' evaluation code does instead",
+        "23",
+    ),
+    Lesson(
+        "29_scorecard",
+        "data",
+        "two more scores, several processes, tables, JSON and the worst images",
+        "the mean IoU of its tables, beside two scores that it does not have",
+        "22 26",
+    ),
+    Lesson(
+        "27_submissions",
+        "data",
+        "predictions in the layout that the test servers of Cityscapes and VOC expect",
+        "the test sets of section 4: 81.5 on Cityscapes, 82.6 on VOC 2012",
+        "20 26",
+    ),
+    Lesson(
         "30_weight_files",
         "weights",
         "other people's files read strictly; damaged and hostile ones refused",
