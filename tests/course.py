@@ -173,6 +173,12 @@ COURSE = (
         "17 22",
     ),
     Lesson(
+        "28_data_check",
+        "data",
+        "every file read once, checksums that find a flipped bit, other tools' labels converted",
+        before="20",
+    ),
+    Lesson(
         "30_weight_files",
         "weights",
         "other people's files read strictly; damaged and hostile ones refused",

@@ -45,6 +45,8 @@ OPTIONS = {
     "demo": "out root seeds steps processes progress no-progress networks",
     "ablate": "out data root demo seeds steps processes progress no-progress",
     "scenes": "train val size",
+    "data check": "data split checksums no-checksums threads progress no-progress",
+    "data convert": "kind background colors val",
 }
 
 
