@@ -91,7 +91,8 @@ NOT_NEGATIVE = (
 RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(AT_LEAST_ONE, (1, 1e9)),
     **dict.fromkeys(NOT_NEGATIVE, (0, 1e9)),
-    **dict.fromkeys(("dropout", "momentum", "flip", "jitter"), (0, 1)),
+    **dict.fromkeys(("dropout", "momentum", "flip", "jitter", "blur"), (0, 1)),
+    "rotation": (0, 180),
     **dict.fromkeys(("learning_rate", "scale"), (1e-9, 1e38)),
     "crop_size": (16, 1e9),
     "num_classes": (1, 255),

@@ -70,7 +70,7 @@ def label_options(
     sample: Sample,  # of a data set
 ) -> dict[str, Any]:
     "What `load_label` will be told beside the path."
-    return sample.keywords if isinstance(sample, partial) else {}
+    return dict(sample.keywords) if isinstance(sample, partial) else {}
 
 # %% ../nbs/28_data_check.ipynb #attempt
 def attempt(
@@ -183,12 +183,12 @@ def open_leniently(
     layout = layout_of(name, root)
     if layout is None or split not in layout.splits(root):
         return open_dataset(name, root, split)
-    folders = [root / part.format(split=split) for part in (layout.images, layout.labels)]
+    images, labels = (root / part.format(split=split) for part in (layout.images, layout.labels))
     options = dict(num_classes=len(layout.classes), remap=layout.remap, colors=layout.colors)
     samples = {}
-    for stem, paths in lenient_pairs(*folders, faults).items():
+    for stem, paths in lenient_pairs(images, labels, faults).items():
         samples[stem] = partial(load_pair, *paths, **options)
-    remarks += [sentence for folder in folders for sentence in strangers(folder)]
+    remarks += [sentence for folder in (images, labels) for sentence in strangers(folder)]
     return SegmentationDataset(samples, layout.classes, layout.palette)
 
 # %% ../nbs/28_data_check.ipynb #read-checksums

@@ -29,6 +29,7 @@ from .evaluation import count_predictions, eval_mode
 from .figures import png_bytes
 from .files import write_atomically
 from .fine_tuning import start_from
+from .loading import fast_sample
 from .losses import LOSS_WEIGHTS, danet_loss
 from .metrics import ConfusionMatrix, check_ids
 from .pretrained import load_imagenet, save_danet
@@ -167,9 +168,13 @@ class Samples(Dataset[Pair]):
         "The transformed image and label. Raises ValueError for labels outside the classes."
         epoch, place = divmod(k, len(self.dataset))
         i = shuffled(len(self.dataset), self.seed, epoch)[place]
+        chance = generator_of(self.seed, SAMPLE, k)
+        cut = fast_sample(self.dataset, i, self.transform, chance)
+        if cut is not None:
+            return cut
         image, label = self.dataset[i]
         check_ids(label[label != 255], self.dataset.num_classes, f"labels of image {i}")
-        return self.transform(image, label, generator_of(self.seed, SAMPLE, k))
+        return self.transform(image, label, chance)
 
 # %% ../nbs/44_training.ipynb #open-split
 def open_split(
@@ -184,9 +189,16 @@ def open_split(
 def make_transform(
     config: DataConfig,  # its settings of the random changes
 ) -> Callable[..., Pair]:
-    "Random scale, crop, flip and colour, then normalisation."
+    "Random scale, turn, crop, flip, blur and colour, then normalisation."
     smallest, largest = config.scale
-    return training_transform(config.crop_size, (smallest, largest), config.flip, config.jitter)
+    return training_transform(
+        config.crop_size,
+        (smallest, largest),
+        config.flip,
+        config.jitter,
+        config.rotation,
+        config.blur,
+    )
 
 # %% ../nbs/44_training.ipynb #batches
 def batches(

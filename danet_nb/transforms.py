@@ -253,11 +253,20 @@ class ColorJitter:
         self.strengths = (brightness, contrast, saturation)
         self.hue = hue
 
-    def __call__(self, image: Tensor, label: Tensor, generator: Generator | None) -> Pair:
+    def draw(
+        self,
+        generator: Generator | None,  # the only source of chance
+    ) -> Callable[[Tensor], Tensor]:  # changes an image
+        "Draw the four numbers, before there is an image."
         factors = [uniform(max(0, 1 - s), 1 + s, generator) for s in self.strengths]
         brightness, contrast, saturation = factors
         hue = uniform(-self.hue, self.hue, generator)
-        return adjust_color(image, brightness, contrast, saturation, hue), label
+        return partial(
+            adjust_color, brightness=brightness, contrast=contrast, saturation=saturation, hue=hue
+        )
+
+    def __call__(self, image: Tensor, label: Tensor, generator: Generator | None) -> Pair:
+        return self.draw(generator)(image), label
 
 # %% ../nbs/21_transforms.ipynb #normalize
 class Normalize:

@@ -179,6 +179,13 @@ COURSE = (
         before="20",
     ),
     Lesson(
+        "29_loading",
+        "data",
+        "the same training samples without work on pixels that are thrown away",
+        "section 4.1: random scale and random crop",
+        "20 21",
+    ),
+    Lesson(
         "30_weight_files",
         "weights",
         "other people's files read strictly; damaged and hostile ones refused",
