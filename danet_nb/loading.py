@@ -145,8 +145,8 @@ class BytesLabel(NamedTuple):
         height, width = self.stored.shape
         rows = nearest(height, window.size[0])[window.top : window.top + window.height]
         columns = nearest(width, window.size[1])[window.left : window.left + window.width]
-        part = self.stored[rows.numpy()[:, None], columns.numpy()]
-        return torch.from_numpy(part if self.table is None else self.table[part])
+        part = self.stored[rows.numpy()].take(columns.numpy(), axis=1)
+        return torch.from_numpy(part if self.table is None else self.table.take(part))
 
 
 def read_label(
@@ -220,7 +220,10 @@ def load_sample(
         load_pair(image_path, label_path, **options)  # says which of the two is wrong, and why
         raise
     image = change(image) if change else image
-    return plan.rest(*pad(image, label.window(window), plan.crop.size), generator)
+    pair = image, label.window(window)
+    if pair[1].shape != plan.crop.size:
+        pair = pad(*pair, plan.crop.size)
+    return plan.rest(*pair, generator)
 
 # %% ../nbs/29_loading.ipynb #fast-sample
 def fast_sample(

@@ -278,9 +278,9 @@ class Normalize:
         label: Tensor | None = None,  # returned as it is
         generator: Generator | None = None,  # not used: nothing is drawn
     ) -> tuple[Tensor, Tensor | None]:
-        x = image / 255 if image.dtype == torch.uint8 else image.float()
+        x = image / 255 if image.dtype == torch.uint8 else image.float().clone()
         mean, std = (torch.tensor(v, device=x.device)[:, None, None] for v in (MEAN, STD))
-        return (x - mean) / std, label
+        return x.sub_(mean).div_(std), label
 
 # %% ../nbs/21_transforms.ipynb #denormalize
 def denormalize(
