@@ -117,7 +117,10 @@ def evaluation_data(
 
     settings = settings_of(read_run(options.run))
     root = options.root or settings.root
-    dataset = open_dataset(settings.data, root=root, split=options.split, count=options.count)
+    more = {} if settings.in_channels == 3 else {"channels": settings.in_channels}
+    dataset = open_dataset(
+        settings.data, root=root, split=options.split, count=options.count, **more
+    )
     check_classes(options.run, dataset)
     return dataset
 
@@ -219,8 +222,9 @@ def save_overlay(
     from PIL import Image
 
     from danet_nb.figures import colorize, to_array
+    from danet_nb.reports import false_color
 
-    mixed = to_array(image) // 2 + colorize(label, palette) // 2
+    mixed = to_array(false_color(image)) // 2 + colorize(label, palette) // 2
     Image.fromarray(mixed.astype(np.uint8)).save(path)
 
 # %% ../nbs/61_commands.ipynb #predict-file
@@ -234,8 +238,8 @@ def predict_file(
     from danet_nb.datasets import load_image  # torch
     from danet_nb.evaluation import predict
 
-    image = load_image(path)
-    label = predict(model, image, **options).argmax(1)[0].cpu()
+    image = load_image(path, model.config.in_channels)
+    label = predict(model, path, **options).argmax(1)[0].cpu()
     label_path, overlay_path = result_paths(path, out)
     save_label(label, model.config.palette, label_path)
     save_overlay(image, label, model.config.palette, overlay_path)
@@ -336,6 +340,7 @@ class DataCheckOptions:
     data: str | None = None  # a name that `open_dataset` knows; None: what the folder shows
     split: str | None = None  # one part alone: train, val …; None: all that are there
     checksums: bool = False  # keep SHA-256 sums in ROOT/checksums.sha256, where nothing is wrong
+    in_channels: int = 3  # of the images: 3 for RGB
     threads: int = 4  # that read
     progress: bool = True  # show a bar with the time left
 
@@ -348,7 +353,13 @@ def data_check_command(
 
     splits = None if options.split is None else [options.split]
     report = check_data(
-        options.root, options.data, splits, options.checksums, options.threads, options.progress
+        options.root,
+        options.data,
+        splits,
+        options.checksums,
+        options.threads,
+        options.progress,
+        options.in_channels,
     )
     print(report)
     if report.faults:

@@ -120,8 +120,9 @@ def read_sample(
     paths = files_of(sample)
     digests = {path: digest_of(path) for path in paths if path.is_file()}
     if paths:
-        attempt(partial(load_image, paths[0]), faults)
-        attempt(partial(load_label, paths[1], **label_options(sample)), faults)
+        options = label_options(sample)
+        attempt(partial(load_image, paths[0], options.pop("channels", 3)), faults)
+        attempt(partial(load_label, paths[1], **options), faults)
     pair = None if faults else attempt(sample, faults)
     if pair is None:
         return Seen(faults, remarks, None, None, digests)
@@ -178,13 +179,16 @@ def open_leniently(
     split: str,  # "train", "val" …
     faults: list[str],  # gets a sentence for every file without a partner
     remarks: list[str],  # gets a sentence for every folder with files that are not read
+    channels: int = 3,  # of the images
 ) -> SegmentationDataset:
     "The split as far as it can be opened. Raises DataError where nothing of it can."
     layout = layout_of(name, root)
+    more = {} if channels == 3 else {"channels": channels}
     if layout is None or split not in layout.splits(root):
-        return open_dataset(name, root, split)
+        return open_dataset(name, root, split, **more)
     images, labels = (root / part.format(split=split) for part in (layout.images, layout.labels))
-    options = dict(num_classes=len(layout.classes), remap=layout.remap, colors=layout.colors)
+    options: dict[str, Any] = {"num_classes": len(layout.classes), **more}
+    options |= {"remap": layout.remap, "colors": layout.colors}
     samples = {}
     for stem, paths in lenient_pairs(images, labels, faults).items():
         samples[stem] = partial(load_pair, *paths, **options)
@@ -401,12 +405,13 @@ def check_split(
     name: str,  # a key of `DATASETS`
     root: Path,  # folder of the data set
     split: str,  # which part
+    channels: int = 3,  # of the images
     threads: int = 4,  # that read
     progress: bool = True,  # show a bar
 ) -> tuple[SplitReport, tuple[str, ...]]:  # and the names of the classes
     "Read every pair of a split once."
     part = SplitReport()
-    read = partial(open_leniently, name, root, split, part.faults, part.remarks)
+    read = partial(open_leniently, name, root, split, part.faults, part.remarks, channels)
     dataset = attempt(read, part.faults)
     if dataset is None:
         return part, ()
@@ -444,13 +449,14 @@ def check_data(
     checksums: bool = False,  # keep SHA-256 sums beside the data, where nothing is wrong
     threads: int = 4,  # that read
     progress: bool = True,  # show a bar
+    channels: int = 3,  # of the images; 3 is RGB
 ) -> DataReport:
     "Read everything once and say what is wrong. Raises DataError for no folder or no data set."
     root = check_root(root)
     name = guess_name(root) if name is None else name
     report = DataReport(name, root)
     for split in splits or splits_of(name, root):
-        part, classes = check_split(name, root, split, threads, progress)
+        part, classes = check_split(name, root, split, channels, threads, progress)
         report.splits[split] = part
         report.classes = report.classes or classes
     remark_on_twins(report.splits)

@@ -7,7 +7,7 @@ __all__ = ['RandomScale', 'RandomCrop', 'RandomHorizontalFlip', 'RandomRotation'
            'denormalize', 'Compose', 'training_transform', 'evaluation_transform']
 
 # %% ../nbs/21_transforms.ipynb #imports
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from math import cos, pi, sin
 from typing import Any
@@ -90,11 +90,12 @@ def pad(
     image: Tensor,  # `(3, H, W)` uint8, or float in 0..1
     label: Tensor,  # `(H, W)` int64
     size: Size,  # least height and width of the result
+    mean: Sequence[float] | None = None,  # value of each channel outside; None: ImageNet's colour
 ) -> Pair:  # at least as large as `size`
-    "Grow both to the right and downwards: the image by ImageNet's mean colour, the label by 255."
+    "Grow both to the right and downwards: the image by its mean colour, the label by 255."
     h, w = label.shape
     big = (max(h, size[0]), max(w, size[1]))
-    color = torch.tensor(MEAN, device=image.device)
+    color = torch.tensor(MEAN if mean is None else mean, device=image.device)
     if image.dtype == torch.uint8:
         color = (color * 255).round()
     canvas = color.to(image.dtype)[:, None, None].repeat(1, *big)
@@ -110,7 +111,9 @@ class RandomCrop:
     def __init__(
         self,
         size: int | Size,  # side of the window, or its height and width
+        mean: Sequence[float] | None = None,  # as for `pad`
     ):
+        self.mean = mean
         height, width = (size, size) if isinstance(size, int) else size
         self.size = (height, width)
         if min(self.size) < 1:
@@ -118,7 +121,7 @@ class RandomCrop:
 
     def __call__(self, image: Tensor, label: Tensor, generator: Generator | None) -> Pair:
         height, width = self.size
-        image, label = pad(image, label, self.size)
+        image, label = pad(image, label, self.size, self.mean)
         top = int(uniform(0, label.shape[0] - height + 1, generator))
         left = int(uniform(0, label.shape[1] - width + 1, generator))
         window = (slice(top, top + height), slice(left, left + width))
@@ -144,6 +147,7 @@ def rotate_pair(
     image: Tensor,  # `(3, H, W)` uint8, or float in 0..1
     label: Tensor,  # `(H, W)` int64, 0 to 255
     degrees: float,  # counter-clockwise
+    mean: Sequence[float] | None = None,  # as for `pad`
 ) -> Pair:  # of the same sizes and types
     "Turn both around the centre; ImageNet's mean colour and 255 where nothing was."
     h, w = label.shape
@@ -151,7 +155,7 @@ def rotate_pair(
     theta = torch.tensor([[(c, -s * h / w, 0), (s * w / h, c, 0)]], dtype=torch.float32)
     grid = F.affine_grid(theta, [1, 1, h, w], align_corners=False)
     turn = partial(F.grid_sample, grid=grid, padding_mode="zeros", align_corners=False)
-    color = torch.tensor(MEAN)[:, None, None]
+    color = torch.tensor(MEAN if mean is None else mean)[:, None, None]
     if image.dtype == torch.uint8:
         color = (color * 255).round()
     x = turn((image.float() - color)[None], mode="bilinear")[0] + color
@@ -167,11 +171,14 @@ class RandomRotation:
     def __init__(
         self,
         degrees: float = 10.0,  # largest angle, to either side
+        mean: Sequence[float] | None = None,  # as for `pad`
     ):
+        self.mean = mean
         self.degrees = degrees
 
     def __call__(self, image: Tensor, label: Tensor, generator: Generator | None) -> Pair:
-        return rotate_pair(image, label, uniform(-self.degrees, self.degrees, generator))
+        degrees = uniform(-self.degrees, self.degrees, generator)
+        return rotate_pair(image, label, degrees, self.mean)
 
 # %% ../nbs/21_transforms.ipynb #blur-image
 def blur_image(
@@ -270,16 +277,26 @@ class ColorJitter:
 
 # %% ../nbs/21_transforms.ipynb #normalize
 class Normalize:
-    "uint8, or float in 0..1, to float32 with ImageNet's mean and standard deviation."
+    "To float32 with mean 0 and deviation 1: over ImageNet, or over the data as they are stored."
+
+    def __init__(
+        self,
+        mean: Sequence[float] | None = None,  # of each channel as stored; None: RGB by ImageNet
+        std: Sequence[float] | None = None,  # deviations, likewise
+    ):
+        self.stored = mean is not None
+        self.mean = MEAN if mean is None else tuple(mean)
+        self.std = STD if std is None else tuple(std)
 
     def __call__(
         self,
-        image: Tensor,  # `(3, H, W)`
+        image: Tensor,  # `(3, H, W)` uint8, or float in 0..1; with a `mean` the numbers as stored
         label: Tensor | None = None,  # returned as it is
         generator: Generator | None = None,  # not used: nothing is drawn
     ) -> tuple[Tensor, Tensor | None]:
-        x = image / 255 if image.dtype == torch.uint8 else image.float().clone()
-        mean, std = (torch.tensor(v, device=x.device)[:, None, None] for v in (MEAN, STD))
+        bytes_of_rgb = image.dtype == torch.uint8 and not self.stored
+        x = image / 255 if bytes_of_rgb else image.float().clone()
+        mean, std = (torch.tensor(v).to(x)[:, None, None] for v in (self.mean, self.std))
         return x.sub_(mean).div_(std), label
 
 # %% ../nbs/21_transforms.ipynb #denormalize
@@ -318,12 +335,17 @@ def training_transform(
     jitter: float = 0.0,  # strength of brightness, contrast and saturation changes, 0..1
     rotation: float = 0.0,  # largest turn to either side, in degrees
     blur: float = 0.0,  # probability of a blur by up to one pixel
+    mean: Sequence[float] | None = None,  # of each channel as stored; None: RGB by ImageNet
+    std: Sequence[float] | None = None,  # deviations, likewise
 ) -> Compose:
-    "Colour, scale, turn, crop, flip, blur and normalise (paper, section 4.1: scale, crop, flip)."
+    "Colour, scale, turn, crop, flip, blur and normalise. Raises ValueError for jitter without RGB."
+    if mean is not None and jitter:
+        raise ValueError(f"jitter is {jitter}; only RGB has colours to change, set it to 0")
     color = [ColorJitter(jitter, jitter, jitter)] if jitter else []
-    turn = [RandomRotation(rotation)] if rotation else []
-    moves = [RandomScale(*scale), *turn, RandomCrop(crop), RandomHorizontalFlip(flip)]
-    return Compose([*color, *moves, *([RandomBlur(blur)] if blur else []), Normalize()])
+    turn = [RandomRotation(rotation, mean)] if rotation else []
+    moves = [RandomScale(*scale), *turn, RandomCrop(crop, mean), RandomHorizontalFlip(flip)]
+    soft = [RandomBlur(blur)] if blur else []
+    return Compose([*color, *moves, *soft, Normalize(mean, std)])
 
 # %% ../nbs/21_transforms.ipynb #evaluation-transform
 def evaluation_transform() -> Normalize:  # draws nothing

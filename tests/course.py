@@ -367,6 +367,7 @@ COURSE = (
     Lesson("92_files", "tools", "files that are never half written"),
     Lesson("93_devices", "tools", "the device that a name means"),
     Lesson("94_lessons", "tools", "predictions that are measured, answers that run"),
+    Lesson("95_bands", "tools", "images of any number of channels, as they were measured"),
 )
 
 

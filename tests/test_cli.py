@@ -30,7 +30,7 @@ OPTIONS = {
         "blur workers out "
         "optimizer learning-rate head-factor momentum weight-decay power steps batch-size "
         "loss-weights class-weights log-every evaluate-every checkpoint-every seed device amp "
-        "no-amp progress no-progress reduction dilate-second no-dilate-second"
+        "no-amp progress no-progress reduction dilate-second no-dilate-second in-channels"
     ),
     "evaluate": (
         "split root count window scales flip no-flip device checkpoint progress no-progress "
@@ -46,7 +46,7 @@ OPTIONS = {
     "demo": "out root seeds steps processes progress no-progress networks",
     "ablate": "out data root demo seeds steps processes progress no-progress",
     "scenes": "train val size",
-    "data check": "data split checksums no-checksums threads progress no-progress",
+    "data check": "data split checksums no-checksums in-channels threads progress no-progress",
     "data convert": "kind background colors val",
 }
 
