@@ -7,6 +7,7 @@ __all__ = ['read_bands']
 
 # %% ../nbs/95_bands.ipynb #imports
 import struct
+import warnings
 import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -128,19 +129,15 @@ def read_tiff(
 # %% ../nbs/95_bands.ipynb #read-pages
 def read_pages(
     path: Path,  # TIFF file
-) -> np.ndarray | None:  # `(H, W, pages)`; None where there is one page alone
-    "Pages of one channel each, stacked. Raises ValueError where their sizes differ."
-    try:
+) -> np.ndarray:  # `(H, W, pages)`
+    "Pages of one channel each, stacked. Raises ValueError where their sizes differ, and OSError."
+    pages = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is cut short is found by its numbers
         with Image.open(path, formats=("TIFF",)) as picture:
-            count = getattr(picture, "n_frames", 1)
-            if count == 1:
-                return None
-            pages = []
-            for k in range(count):
+            for k in range(getattr(picture, "n_frames", 1)):
                 picture.seek(k)
                 pages.append(np.array(picture))
-    except OSError:
-        return None  # more channels than Pillow knows: one page
     if {page.shape for page in pages} != {pages[0].shape[:2]}:
         raise ValueError("pages of different sizes, or of several channels; save it as .npy")
     return np.stack(pages, axis=-1)
@@ -170,8 +167,9 @@ def read_bands(
         if path.suffix.lower() == ".npy":
             array = np.load(path, allow_pickle=False)
         else:
-            pages = read_pages(path)
-            array = read_tiff(path.read_bytes()) if pages is None else pages
+            data = path.read_bytes()
+            several = read_tags(data)[2] > 0  # another list of tags follows
+            array = read_pages(path) if several else read_tiff(data)
     except (KeyError, IndexError, struct.error, zlib.error, EOFError) as error:
         raise ValueError(f"damaged, or no image ({error}); copy it again") from error
     if array.dtype.kind not in "uif":

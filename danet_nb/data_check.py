@@ -603,7 +603,7 @@ def write_folder(
     write_atomically(out / "classes.json", lambda file: file.write(text.encode()))
     return written
 
-# %% ../nbs/28_data_check.ipynb #labelme-classes
+# %% ../nbs/28_data_check.ipynb #labelme-files
 def labelme_files(
     source: Path,  # folder with images and their JSON files
 ) -> dict[str, tuple[Path, Path]]:  # from stem to image and JSON
