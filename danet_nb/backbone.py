@@ -150,12 +150,13 @@ def network_plan(
 def make_stem(
     kind: str,  # "7x7" or "deep"
     width: int,  # channels of the first convolution; the last of a deep stem has twice as many
+    in_channels: int = 3,  # of the image
 ) -> tuple[nn.Module, int]:  # `conv1` of the network, and its number of output channels
     "One 7x7 convolution, or three 3x3 (at 0, 3 and 6). Raises ValueError for other kinds."
     if kind == "7x7":
-        return conv(3, width, 7, stride=2), width
+        return conv(in_channels, width, 7, stride=2), width
     if kind == "deep":
-        first = conv_bn(3, width, stride=2)
+        first = conv_bn(in_channels, width, stride=2)
         second = conv_bn(width, width)
         return nn.Sequential(*first, *second, conv(width, 2 * width)), 2 * width
     raise ValueError(f'stem="{kind}": choose "7x7" or "deep"')
@@ -191,10 +192,11 @@ class ResNet(nn.Module):
         stem_width: int = 64,  # channels of the first convolution
         width: int = 64,  # of the blocks in layer 1; it doubles from layer to layer
         dilate_second: bool = True,  # False: no dilation for the second 3x3 of a basic block
+        in_channels: int = 3,  # of the images
     ) -> None:
         super().__init__()
         plans = network_plan(depths, output_stride, multi_grid, dilate_second)
-        self.conv1, channels = make_stem(stem, stem_width)
+        self.conv1, channels = make_stem(stem, stem_width, in_channels)
         self.bn1 = nn.BatchNorm2d(channels)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
@@ -221,9 +223,12 @@ class SmallBackbone(nn.Module):
     channels = (64, 64)
     output_stride = 8
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        in_channels: int = 3,  # of the images
+    ) -> None:
         super().__init__()
-        self.layer1 = conv_bn(3, 16, stride=2)
+        self.layer1 = conv_bn(in_channels, 16, stride=2)
         self.layer2 = conv_bn(16, 32, stride=2)
         self.layer3 = conv_bn(32, 64, stride=2)
         self.layer4 = conv_bn(64, 64)
@@ -253,17 +258,18 @@ def resnet(
     stem_width: int = 64,  # channels of the first convolution; 32 in mmsegmentation's deep stem
     width: int = 64,  # channels inside the blocks of layer 1; fewer make a thin network
     dilate_second: bool = True,  # False: basic blocks as in mmsegmentation's ResNet-18 and 34
+    in_channels: int = 3,  # of the images
 ) -> ResNet | SmallBackbone:  # `(B, 3, H, W)` -> the maps of layers 3 and 4
     "A backbone with random weights. Raises ValueError for unknown names and options."
     form = (output_stride, multi_grid, stem, stem_width, width, dilate_second)
     if name == "small":
         if form != (8, None, "7x7", 64, 64, True):
             raise ValueError('"small" has one form: leave the other arguments of the backbone out')
-        return SmallBackbone()
+        return SmallBackbone(in_channels)
     if name not in RESNETS:
         raise ValueError(f'no backbone "{name}": choose one of {", ".join(RESNETS)}, small')
     block, depths = RESNETS[name]
-    return ResNet(block, depths, *form)
+    return ResNet(block, depths, *form, in_channels)
 
 # %% ../nbs/15_backbone.ipynb #kernel-of
 Window = nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d

@@ -29,6 +29,8 @@ from . import __version__
 from danet_nb.commands import (
     ablate_command,
     convert_command,
+    data_check_command,
+    data_convert_command,
     demo_command,
     evaluate_command,
     explore_command,
@@ -188,6 +190,8 @@ COMMANDS: dict[str, Callable[[Any], None]] = {
     "demo": demo_command,
     "ablate": ablate_command,
     "scenes": scenes_command,
+    "data check": data_check_command,
+    "data convert": data_convert_command,
 }
 
 
@@ -275,14 +279,25 @@ danet predict street.jpg photos/ --run runs/camvid
 
 danet explore runs/camvid street.jpg
 
-danet export runs/camvid street.onnx --normalise --argmax"""
+danet export runs/camvid street.onnx --normalise --argmax
+
+danet data check my_data"""
 )
+
+
+def joined(
+    words: Sequence[str],  # of the command line
+) -> list[str]:
+    "The words; a command of two words, such as `data check`, as one."
+    first = " ".join(words[:2])
+    return [first, *words[2:]] if first in COMMANDS else list(words)
 
 
 def parse(
     words: Sequence[str],  # of the command line
 ) -> Any:
     "The options of the command. Ends with status 2 where a word has no meaning."
+    words = joined(words)
     defaults = file_settings(words[1:]) if words[:1] == ["train"] else {}
     filled = tyro.extras.subcommand_cli_from_dict(
         {name: form(name, defaults if name == "train" else {}) for name in COMMANDS},
@@ -350,7 +365,7 @@ def main(
     argv: Sequence[str] | None = None,  # words; those of the command line where it is None
 ) -> None:
     "The command `danet`. Ends with status 1 and one sentence where the input is at fault."
-    words = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    words = joined(sys.argv[1:] if argv is None else argv) or ["--help"]
     if words == ["--version"]:
         print(__version__)
         return

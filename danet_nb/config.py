@@ -82,6 +82,7 @@ def in_brief(
 # %% ../nbs/16_config.ipynb #ranges
 AT_LEAST_ONE = (
     *("channels", "reduction", "multi_grid", "stem_width", "width", "count", "val_count"),
+    "in_channels",
     *("steps", "batch_size", "log_every", "evaluate_every", "checkpoint_every"),
 )
 NOT_NEGATIVE = (
@@ -91,8 +92,9 @@ NOT_NEGATIVE = (
 RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(AT_LEAST_ONE, (1, 1e9)),
     **dict.fromkeys(NOT_NEGATIVE, (0, 1e9)),
-    **dict.fromkeys(("dropout", "momentum", "flip", "jitter"), (0, 1)),
-    **dict.fromkeys(("learning_rate", "scale"), (1e-9, 1e38)),
+    **dict.fromkeys(("dropout", "momentum", "flip", "jitter", "blur"), (0, 1)),
+    "rotation": (0, 180),
+    **dict.fromkeys(("learning_rate", "scale", "std"), (1e-9, 1e38)),
     "crop_size": (16, 1e9),
     "num_classes": (1, 255),
     "palette": (0, 255),
@@ -183,6 +185,7 @@ class NetworkConfig:
     stem_width: int = 64  # channels of the first convolution; 32 in mmsegmentation's deep stem
     width: int = 64  # channels inside the blocks of layer 1; less makes a thin network
     dilate_second: bool = True  # False: basic blocks as in mmsegmentation, second 3x3 not dilated
+    in_channels: int = 3  # of the images: 3 for RGB, any number for other instruments
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -210,6 +213,19 @@ def check_metrics(
             kind = "a list of numbers" if name == "iou" else "a number"
             raise ValueError(f"metrics: {in_brief(name)} is {in_brief(value)}; give {kind}")
 
+# %% ../nbs/16_config.ipynb #check-statistics
+def check_statistics(
+    mean: tuple[float, ...] | None,  # of each channel
+    std: tuple[float, ...] | None,  # likewise
+    in_channels: int,  # of the images
+) -> None:
+    "Raise ValueError unless both have an entry for each channel, or neither is there."
+    for name, value in (("mean", mean), ("std", std)):
+        if value is not None and len(value) != in_channels:
+            raise ValueError(f"{name} has {len(value)} entries for {in_channels} channels")
+    if (mean is None) != (std is None):
+        raise ValueError("mean and std belong together; give both, or neither")
+
 # %% ../nbs/16_config.ipynb #danet-config
 @dataclass(kw_only=True)
 class DANetConfig(NetworkConfig):
@@ -220,6 +236,8 @@ class DANetConfig(NetworkConfig):
     palette: tuple[tuple[int, int, int], ...] | None = None  # K colours (red, green, blue), 0..255
     metrics: dict[str, Any] | None = None  # {name: number}, and "iou": K numbers
     run: dict[str, Any] | None = None  # what produced the weights: settings and versions
+    mean: tuple[float, ...] | None = None  # of each channel as stored; None: ImageNet's, of RGB
+    std: tuple[float, ...] | None = None  # deviation of each channel, likewise
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -228,6 +246,7 @@ class DANetConfig(NetworkConfig):
         check_per_class("classes", self.classes, self.num_classes)
         check_per_class("palette", self.palette, self.num_classes)
         check_per_class("iou of metrics", metrics.get("iou"), self.num_classes)
+        check_statistics(self.mean, self.std, self.in_channels)
 
 # %% ../nbs/16_config.ipynb #required-fields
 def required_fields(

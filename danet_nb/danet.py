@@ -67,14 +67,16 @@ class DANetHead(nn.Module):
 
 # %% ../nbs/17_danet.ipynb #check-batch
 def check_batch(
-    x: Tensor,  # a float batch `(B, 3, H, W)`, it is hoped
+    x: Tensor,  # a float batch `(B, C, H, W)`, it is hoped
+    in_channels: int = 3,  # C
 ) -> None:
     "Raise ValueError unless it is one; the message names the cure."
     shape = tuple(x.shape)
     if len(shape) == 3:
         raise ValueError(f"one image of shape {shape}: make it a batch with image[None]")
-    if len(shape) != 4 or shape[1] != 3:
-        raise ValueError(f"shape {shape}: give (B, 3, H, W), RGB in dimension 1")
+    if len(shape) != 4 or shape[1] != in_channels:
+        what = "RGB" if in_channels == 3 else "the channels"
+        raise ValueError(f"shape {shape}: give (B, {in_channels}, H, W), {what} in dimension 1")
     if 0 in shape:
         raise ValueError(f"shape {shape}: the batch is empty")
     if not x.is_floating_point():
@@ -87,7 +89,7 @@ def check_call(
     names: Sequence[str],  # classifiers asked for
 ) -> None:
     "Raise ValueError unless `model` can give `names` for `x`; the message names the cure."
-    check_batch(x)
+    check_batch(x, model.config.in_channels)
     one_image = model.training and len(x) == 1  # asked in training alone: exports stay free
     if one_image and max(x.shape[2:]) <= model.backbone.output_stride:
         cure = "batch norm cannot learn from one position; use larger crops or batches"
@@ -109,6 +111,7 @@ def make_backbone(
         stem_width=config.stem_width,
         width=config.width,
         dilate_second=config.dilate_second,
+        in_channels=config.in_channels,
     )
 
 # %% ../nbs/17_danet.ipynb #point-convolution

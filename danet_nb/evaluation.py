@@ -130,12 +130,24 @@ def at_scale(
     return resize(slide(classify, resize(x, size), window), (height, width))
 
 # %% ../nbs/23_evaluation.ipynb #to-batch
+def normalize_of(
+    model: Any,  # a network; its configuration may know the statistics of its images
+) -> Normalize:
+    "How images become what the network was trained on."
+    config = getattr(model, "config", None)
+    return Normalize(getattr(config, "mean", None), getattr(config, "std", None))
+
+
 def to_batch(
     image: Tensor | Image | str | Path,  # one image, or a batch of them as a tensor
+    model: Any = None,  # the network; its configuration may know of other channels than RGB
 ) -> Tensor:  # `(B, 3, H, W)` float32, normalised
     "The image as the network wants it. Raises TypeError for other kinds of images."
+    channels = getattr(getattr(model, "config", None), "in_channels", 3)
     if isinstance(image, (str, Path)):
-        image = load_image(image)
+        image = load_image(image, channels)
+        if channels != 3:
+            image, _ = normalize_of(model)(image)
     if isinstance(image, Image):
         image = torch.from_numpy(rgb_array(image)).movedim(-1, 0)
     if not isinstance(image, Tensor):
@@ -171,7 +183,7 @@ def predict(
     "Class probabilities of every pixel. Raises ValueError for impossible settings."
     if not scales:
         raise ValueError("scales are empty; give one or more numbers above 0 (and below 100)")
-    x = to_batch(image)
+    x = to_batch(image, model)
     x = x.to(next(model.parameters(), x).device)
     total = torch.zeros((), device=x.device)
     with eval_mode(model), torch.autocast(x.device.type, torch.bfloat16, enabled=amp):
@@ -185,13 +197,14 @@ def count_predictions(
     classify: Callable[[Tensor], Tensor],  # `(1, 3, H, W)` normalised -> `(1, H, W)` classes
     dataset: SegmentationDataset,  # `[i] -> (image, label)`, with `.num_classes`
     progress: bool = False,  # show a bar
+    normalize: Normalize | None = None,  # for images of other instruments; None: RGB by ImageNet
 ) -> ConfusionMatrix:
     "Every image of the data set, whole, against its label."
     counts = ConfusionMatrix(dataset.num_classes)
     numbers = range(len(dataset))
     for i in tqdm(numbers, "evaluating", leave=False, unit="image", disable=not progress):
         image, label = dataset[i]
-        x, _ = Normalize()(image)
+        x, _ = (normalize or Normalize())(image)
         counts.update(classify(x[None])[0].cpu(), label)
     return counts
 
@@ -210,4 +223,5 @@ def evaluate(
     classify = partial(
         predict, model, window=window, scales=scales, flip=flip, merge=merge, amp=amp
     )
-    return count_predictions(lambda x: classify(x).argmax(1), dataset, progress)
+    normalize = normalize_of(model)
+    return count_predictions(lambda x: classify(x).argmax(1), dataset, progress, normalize)

@@ -56,15 +56,17 @@ class Deployed(nn.Module):
         self.model.config = replace(model.config, on_grid=False)  # it gets what is padded already
         self.normalise = normalise
         self.argmax = argmax
-        self.mean = nn.Buffer(torch.tensor(MEAN).view(3, 1, 1))
-        self.std = nn.Buffer(torch.tensor(STD).view(3, 1, 1))
+        mean, std = self.config.mean or MEAN, self.config.std or STD
+        self.mean = nn.Buffer(torch.tensor(mean).view(-1, 1, 1))
+        self.std = nn.Buffer(torch.tensor(std).view(-1, 1, 1))
         for module in self.model.modules():
             if isinstance(module, PositionAttention):
                 module.method = "sdpa"
 
     def forward(self, image: Tensor) -> Tensor:
         if self.normalise:
-            image = (image.float() / 255 - self.mean) / self.std
+            scale = 255 if self.config.mean is None else 1  # ImageNet's are of 0..1
+            image = (image.float() / scale - self.mean) / self.std
         logits = self.on_grid(image) if self.config.on_grid else self.model(image)
         return logits.argmax(1) if self.argmax else logits
 
@@ -82,13 +84,16 @@ def description(
     "What a file says about itself: classes, colours, network, input and output."
     config = model.config
     network = {name: value for name, value in vars(config).items() if name != "run"}
-    normalised = f"RGB in 0..1, minus {MEAN}, divided by {STD}"
+    bands = f"float32, {config.in_channels} channels as stored"
+    stored = "uint8 RGB in 0..255" if config.mean is None else bands
+    unit = "RGB in 0..1" if config.mean is None else bands
+    normalised = f"{unit}, minus {config.mean or MEAN}, divided by {config.std or STD}"
     return {
         "classes": json.dumps(config.classes),
         "palette": json.dumps(config.palette),
         "num_classes": str(config.num_classes),
         "network": json.dumps(network),
-        "input": "uint8 RGB in 0..255" if normalise else normalised,
+        "input": stored if normalise else normalised,
         "output": "class numbers" if argmax else "logits",
     }
 
@@ -111,9 +116,11 @@ SIZES = {0: Dim("batch"), 2: Dim("height", min=9), 3: Dim("width", min=9)}  # wh
 
 def example(
     normalise: bool,  # whether the network takes bytes
+    in_channels: int = 3,  # of the images; bytes are RGB
 ) -> Tensor:  # two images with sides that nothing divides
     "The batch that is sent through the network while its operations are noted."
-    return torch.zeros(2, 3, 66, 99, dtype=torch.uint8 if normalise else torch.float32)
+    kind = torch.uint8 if normalise and in_channels == 3 else torch.float32
+    return torch.zeros(2, in_channels, 66, 99, dtype=kind)
 
 # %% ../nbs/60_export.ipynb #export-program
 def export_program(
@@ -126,7 +133,8 @@ def export_program(
     deployed = Deployed(model, normalise, argmax)
     about = {"about.json": json.dumps(description(model, normalise, argmax))}
     with quiet():
-        program = torch.export.export(deployed, (example(normalise),), dynamic_shapes=(SIZES,))
+        image = example(normalise, model.config.in_channels)
+        program = torch.export.export(deployed, (image,), dynamic_shapes=(SIZES,))
         torch.export.save(program, path, extra_files=about)
     return Path(path)
 
@@ -138,7 +146,7 @@ def onnx_program(
     with quiet():
         return torch.onnx.export(
             deployed,
-            (example(deployed.normalise),),
+            (example(deployed.normalise, deployed.config.in_channels),),
             dynamo=True,
             verbose=False,
             dynamic_shapes=(SIZES,),

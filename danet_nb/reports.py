@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
@@ -49,6 +50,17 @@ def curves(
     right.set(xlabel="step", ylabel="validation mIoU", ylim=(0, 1))
     return fig
 
+# %% ../nbs/43_reports.ipynb #false-color
+def false_color(
+    image: Tensor,  # `(C, H, W)`
+) -> Tensor:  # `(3, H, W)`; RGB stays as it is
+    "Its first three channels, each from its smallest value to its largest."
+    if len(image) == 3:
+        return image
+    x = image[:3] if len(image) > 3 else image[:1].expand(3, -1, -1)
+    low, high = x.amin((1, 2), keepdim=True), x.amax((1, 2), keepdim=True)
+    return (255 * (x - low) / (high - low).clamp(min=1e-9)).to(torch.uint8)
+
 # %% ../nbs/43_reports.ipynb #draw-row
 def draw_row(
     axes: Iterable[Axes],  # three
@@ -57,7 +69,7 @@ def draw_row(
     palette: ArrayLike,  # `(K, 3)` colours
 ) -> None:
     "An image, its label and its prediction side by side."
-    pictures = (to_array(image), *(colorize(label, palette) for label in labels))
+    pictures = (to_array(false_color(image)), *(colorize(label, palette) for label in labels))
     for ax, picture in zip(axes, pictures, strict=True):
         ax.imshow(picture, interpolation="nearest")
         ax.set_axis_off()
@@ -74,6 +86,7 @@ def prediction_figure(
     classify: Callable[[Tensor], Tensor],  # `(1, 3, H, W)` normalised -> `(1, H, W)` class numbers
     dataset: SegmentationDataset,  # `[i] -> (image, label)`, with `.classes` and `.palette`
     count: int = 4,  # images, spread evenly over the data set
+    normalize: Normalize | None = None,  # for images of other instruments; None: RGB by ImageNet
 ) -> Figure:
     "Image, label and prediction, one row per image, with the names of the colours."
     count = min(count, len(dataset))
@@ -82,7 +95,7 @@ def prediction_figure(
     fig = Figure(figsize=(7, height), layout="tight")
     rows = fig.subplots(count, 3, squeeze=False)
     for axes, (image, label) in zip(rows, pairs, strict=True):
-        x, _ = Normalize()(image)
+        x, _ = (normalize or Normalize())(image)
         pred = classify(x[None])[0].cpu()
         draw_row(axes, image, (label, pred), dataset.palette)
     for ax, title in zip(rows[0], ("image", "label", "prediction"), strict=True):

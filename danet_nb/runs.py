@@ -17,7 +17,7 @@ import torch
 from . import __version__
 from .config import DANetConfig, NetworkConfig
 from .danet import DANet
-from .datasets import SegmentationDataset
+from .datasets import SegmentationDataset, channel_statistics
 from .files import write_atomically
 from .pretrained import check_finite, read_config
 from .settings import TrainConfig, settings_in, unknown_settings
@@ -51,6 +51,8 @@ def network_config(
 ) -> DANetConfig:
     "The network of a run and all its other settings: what `config.json` holds."
     network = {field.name: getattr(config, field.name) for field in fields(NetworkConfig)}
+    if config.in_channels != 3:
+        network["mean"], network["std"] = channel_statistics(dataset)
     return DANetConfig(
         num_classes=len(dataset.classes),
         classes=tuple(dataset.classes),

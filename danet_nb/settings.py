@@ -37,6 +37,8 @@ class DataConfig:
     scale: tuple[float, ...] = (0.5, 2.0)  # range of the random scale
     flip: float = 0.5  # probability of a mirrored image
     jitter: float = 0.0  # random change of brightness, contrast and saturation, 0..1
+    rotation: float = 0.0  # largest random turn to either side, in degrees
+    blur: float = 0.0  # probability of a random blur, by up to a pixel
     workers: int = 0  # processes that load images
 
 # %% ../nbs/40_settings.ipynb #learning-config

@@ -6,7 +6,7 @@
 __all__ = ['poly', 'parameter_groups', 'make_optimizer', 'Run', 'fit', 'train']
 
 # %% ../nbs/44_training.ipynb #imports
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from math import isnan
@@ -25,10 +25,11 @@ from tqdm import tqdm
 from .danet import DANet
 from .datasets import SegmentationDataset, open_dataset
 from .devices import choose_device
-from .evaluation import count_predictions, eval_mode
+from .evaluation import count_predictions, eval_mode, normalize_of
 from .figures import png_bytes
 from .files import write_atomically
 from .fine_tuning import start_from
+from .loading import fast_sample
 from .losses import LOSS_WEIGHTS, danet_loss
 from .metrics import ConfusionMatrix, check_ids
 from .pretrained import load_imagenet, save_danet
@@ -167,9 +168,13 @@ class Samples(Dataset[Pair]):
         "The transformed image and label. Raises ValueError for labels outside the classes."
         epoch, place = divmod(k, len(self.dataset))
         i = shuffled(len(self.dataset), self.seed, epoch)[place]
+        chance = generator_of(self.seed, SAMPLE, k)
+        cut = fast_sample(self.dataset, i, self.transform, chance)
+        if cut is not None:
+            return cut
         image, label = self.dataset[i]
         check_ids(label[label != 255], self.dataset.num_classes, f"labels of image {i}")
-        return self.transform(image, label, generator_of(self.seed, SAMPLE, k))
+        return self.transform(image, label, chance)
 
 # %% ../nbs/44_training.ipynb #open-split
 def open_split(
@@ -177,16 +182,31 @@ def open_split(
     split: str,  # "train" or "val"
 ) -> SegmentationDataset:
     "One part of the data set."
-    count = config.count if split == "train" else config.val_count
-    return open_dataset(config.data, config.root, split, count=count, cache=config.cache)
+    options: dict[str, Any] = {"cache": config.cache}
+    options["count"] = config.count if split == "train" else config.val_count
+    channels = getattr(config, "in_channels", 3)
+    if channels != 3:
+        options["channels"] = channels
+    return open_dataset(config.data, config.root, split, **options)
 
 # %% ../nbs/44_training.ipynb #make-transform
 def make_transform(
     config: DataConfig,  # its settings of the random changes
+    mean: Sequence[float] | None = None,  # of each channel as stored; None: RGB by ImageNet
+    std: Sequence[float] | None = None,  # deviations, likewise
 ) -> Callable[..., Pair]:
-    "Random scale, crop, flip and colour, then normalisation."
+    "Random scale, turn, crop, flip, blur and colour, then normalisation."
     smallest, largest = config.scale
-    return training_transform(config.crop_size, (smallest, largest), config.flip, config.jitter)
+    return training_transform(
+        config.crop_size,
+        (smallest, largest),
+        config.flip,
+        config.jitter,
+        config.rotation,
+        config.blur,
+        mean,
+        std,
+    )
 
 # %% ../nbs/44_training.ipynb #batches
 def batches(
@@ -365,7 +385,10 @@ def score(
     amp = torch.autocast(run.device.type, torch.bfloat16, enabled=run.config.amp)
     with eval_mode(run.model) as model, amp:
         return count_predictions(
-            lambda x: model(x.to(run.device)).argmax(1), dataset, run.config.progress
+            lambda x: model(x.to(run.device)).argmax(1),
+            dataset,
+            run.config.progress,
+            normalize_of(run.model),
         )
 
 # %% ../nbs/44_training.ipynb #validate
@@ -406,7 +429,9 @@ def finish(
     write_json(folder / "summary.json", {**scores, **effort})
     best = load_danet(folder, run.device)
     with torch.no_grad():
-        pictures = prediction_figure(lambda x: best(x.to(run.device)).argmax(1), dataset)
+        pictures = prediction_figure(
+            lambda x: best(x.to(run.device)).argmax(1), dataset, normalize=normalize_of(best)
+        )
     save_figure(run, "curves", curves(folder))
     save_figure(run, "predictions", pictures)
 
@@ -432,7 +457,8 @@ def fit(
 ) -> None:
     "Train from `run.step` to the end."
     config = run.config
-    samples = Samples(train_set, make_transform(config), config.seed)
+    network = run.model.config
+    samples = Samples(train_set, make_transform(config, network.mean, network.std), config.seed)
     gpu = run.device.type == "cuda"
     loader = batches(samples, config.batch_size, run.step, config.steps, config.workers, pin=gpu)
     status = {}

@@ -207,6 +207,19 @@ COURSE = (
         "20 26",
     ),
     Lesson(
+        "28_data_check",
+        "data",
+        "every file read once, checksums that find a flipped bit, other tools' labels converted",
+        before="20",
+    ),
+    Lesson(
+        "29_loading",
+        "data",
+        "the same training samples without work on pixels that are thrown away",
+        "section 4.1: random scale and random crop",
+        "20 21",
+    ),
+    Lesson(
         "30_weight_files",
         "weights",
         "other people's files read strictly; damaged and hostile ones refused",
@@ -388,6 +401,7 @@ COURSE = (
     Lesson("92_files", "tools", "files that are never half written"),
     Lesson("93_devices", "tools", "the device that a name means"),
     Lesson("94_lessons", "tools", "predictions that are measured, answers that run"),
+    Lesson("95_bands", "tools", "images of any number of channels, as they were measured"),
 )
 
 

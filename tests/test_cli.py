@@ -26,10 +26,11 @@ OPTIONS = {
         "config recipe "
         "backbone attention channel-form channels output-stride multi-grid stem stem-width "
         "width pretrained start-from auxiliary no-auxiliary align-corners no-align-corners dropout "
-        "data root count val-count cache no-cache crop-size scale flip jitter workers out "
+        "data root count val-count cache no-cache crop-size scale flip jitter rotation "
+        "blur workers out "
         "optimizer learning-rate head-factor momentum weight-decay power steps batch-size "
         "loss-weights class-weights log-every evaluate-every checkpoint-every seed device amp "
-        "no-amp progress no-progress reduction dilate-second no-dilate-second on-grid no-on-grid"
+        "no-amp progress no-progress reduction dilate-second no-dilate-second on-grid no-on-grid in-channels"
     ),
     "evaluate": (
         "split root count window scales flip no-flip device checkpoint progress no-progress "
@@ -45,6 +46,8 @@ OPTIONS = {
     "demo": "out root seeds steps processes progress no-progress networks",
     "ablate": "out data root demo seeds steps processes progress no-progress",
     "scenes": "train val size",
+    "data check": "data split checksums no-checksums in-channels threads progress no-progress",
+    "data convert": "kind background colors val",
 }
 
 
