@@ -829,14 +829,14 @@ NAMED: dict[str, list[tuple[str, str, str]]] = {  # (cell, text, what it becomes
         ("fold-tiles", "torch.finfo(q.dtype).min)", "0.0)"),
         ("fold-tile", "torch.maximum(m, e.amax(-1, keepdim=True))", "e.amax(-1, keepdim=True)"),
     ],
-    "21_transforms": [
+    "23_transforms": [
         ("resize-image", "antialias=True", "antialias=False"),
         ("random-scale", "in label.shape)", "in label.shape[::-1])"),
         ("turn-hue", "-sin(", "sin("),
         ("training-transform", "[*color, *moves,", "[*moves,"),
     ],
-    "22_metrics": [("confusion", "i.long() * num_classes + j.long()", "i * num_classes + j")],
-    "23_evaluation": [
+    "25_metrics": [("confusion", "i.long() * num_classes + j.long()", "i * num_classes + j")],
+    "26_evaluation": [
         ("resize", "antialias: bool = True", "antialias: bool = False"),
         ("votes", "[view.softmax(1) for view in views]).mean(0)", "views).mean(0).softmax(1)"),
         ("predict", "total = total + at_scale(", "total = at_scale("),

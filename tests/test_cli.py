@@ -30,7 +30,8 @@ OPTIONS = {
         "blur workers out "
         "optimizer learning-rate head-factor momentum weight-decay power steps batch-size "
         "loss-weights class-weights log-every evaluate-every checkpoint-every seed device amp "
-        "no-amp progress no-progress reduction dilate-second no-dilate-second on-grid no-on-grid in-channels"
+        "no-amp progress no-progress reduction dilate-second no-dilate-second on-grid no-on-grid "
+        "in-channels"
     ),
     "evaluate": (
         "split root count window scales flip no-flip device checkpoint progress no-progress "
