@@ -18,10 +18,11 @@ from benchmarks.measure import circumstances
 from danet_nb import __version__
 from danet_nb.alignment import CONTENDERS, by_third, disc_batch, learn_discs
 from danet_nb.danet import DANet
-from danet_nb.datasets import SegmentationDataset, open_dataset
+from danet_nb.datasets import SegmentationDataset
 from danet_nb.evaluation import predict
 from danet_nb.metrics import ConfusionMatrix
 from danet_nb.published import load_danet
+from danet_nb.published_sets import open_dataset
 
 RESULTS = Path(__file__).parents[1] / "results" / "alignment"
 SEEDS = (0, 1, 2)

@@ -35,7 +35,7 @@ from danet_nb.attention_maps import (
     ring,
 )
 from danet_nb.danet import DANet
-from danet_nb.datasets import SegmentationDataset, open_dataset
+from danet_nb.datasets import SegmentationDataset
 from danet_nb.evaluation import to_batch
 from danet_nb.evidence import (
     Inside,
@@ -53,6 +53,7 @@ from danet_nb.figures import add_legend, colorize, png_bytes, to_array
 from danet_nb.metrics import class_iou, confusion
 from danet_nb.position import to_rows
 from danet_nb.published import load_danet
+from danet_nb.published_sets import open_dataset
 from danet_nb.runs import read_metrics
 
 RESULTS = Path(__file__).parents[1] / "results" / "camvid_attention"

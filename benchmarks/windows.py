@@ -10,9 +10,10 @@ from typing import Any
 
 from benchmarks.measure import add_line, saved_lines
 from danet_nb import __version__
-from danet_nb.datasets import SegmentationDataset, open_dataset
+from danet_nb.datasets import SegmentationDataset
 from danet_nb.evaluation import evaluate
 from danet_nb.published import load_danet
+from danet_nb.published_sets import open_dataset
 
 
 def scores(

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 # %% ../nbs/63_package.ipynb #type-checking
 if TYPE_CHECKING:
     from danet_nb.danet import DANet
-    from danet_nb.datasets import open_dataset
     from danet_nb.evaluation import evaluate, predict
     from danet_nb.explorer import AttentionExplorer
     from danet_nb.published import load_danet
+    from danet_nb.published_sets import open_dataset
     from danet_nb.settings import TrainConfig
     from danet_nb.training import train
 
@@ -26,7 +26,7 @@ PLACES = {
     "load_danet": "published",
     "predict": "evaluation",
     "evaluate": "evaluation",
-    "open_dataset": "datasets",
+    "open_dataset": "published_sets",
     "TrainConfig": "settings",
     "train": "training",
     "AttentionExplorer": "explorer",

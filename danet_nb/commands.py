@@ -112,7 +112,7 @@ def evaluation_data(
     options: EvaluateOptions,  # of the command
 ) -> Any:
     "The part of the run's data set that is scored. Raises ValueError where it has other classes."
-    from danet_nb.datasets import open_dataset  # torch
+    from danet_nb.published_sets import open_dataset  # torch
     from danet_nb.runs import check_classes, read_run, settings_of
 
     settings = settings_of(read_run(options.run))

@@ -10,7 +10,9 @@ import base64
 import hashlib
 import io
 import json
+import os
 import shutil
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +30,7 @@ from tqdm import tqdm
 
 from . import scenes
 from danet_nb.datasets import (
-    DATASETS,
+    CAMVID,
     Color,
     DataError,
     Layout,
@@ -44,13 +46,17 @@ from danet_nb.datasets import (
     load_image,
     load_label,
     load_pair,
-    open_dataset,
-    open_files,
     parse_classes,
     read_classes,
     read_picture,
 )
 from .files import write_atomically
+from danet_nb.published_sets import (
+    DATASETS,
+    LABEL_TABLES,
+    open_dataset,
+    published_pair,
+)
 from .tables import markdown_table
 
 # %% ../nbs/22_data_check.ipynb #files-of
@@ -60,9 +66,9 @@ Sample = Callable[[], tuple[Tensor, Tensor]]  # makes an image and a label
 def files_of(
     sample: Sample,  # of a data set
 ) -> tuple[Path, ...]:  # image and label; nothing where the pair is made in another way
-    "The files that `load_pair` will read."
-    if isinstance(sample, partial) and sample.func is load_pair:
-        return tuple(map(Path, sample.args))
+    "The files that will be read."
+    if isinstance(sample, partial) and sample.func in (load_pair, published_pair):
+        return tuple(path for path in sample.args[:2] if isinstance(path, (str, Path)))
     return ()
 
 
@@ -70,7 +76,8 @@ def label_options(
     sample: Sample,  # of a data set
 ) -> dict[str, Any]:
     "What `load_label` will be told beside the path."
-    return dict(sample.keywords) if isinstance(sample, partial) else {}
+    own = isinstance(sample, partial) and sample.func is load_pair
+    return dict(sample.keywords) if own else {}
 
 # %% ../nbs/22_data_check.ipynb #attempt
 def attempt(
@@ -119,8 +126,8 @@ def read_sample(
     faults, remarks = [], []
     paths = files_of(sample)
     digests = {path: digest_of(path) for path in paths if path.is_file()}
-    if paths:
-        options = label_options(sample)
+    options = label_options(sample)
+    if options:
         attempt(partial(load_image, paths[0], options.pop("channels", 3)), faults)
         attempt(partial(load_label, paths[1], **options), faults)
     pair = None if faults else attempt(sample, faults)
@@ -142,9 +149,8 @@ def layout_of(
         return folder_layout(read_classes(root))
     if name.startswith("scenes"):
         return Layout("{split}/images", "{split}/labels", scenes.CLASSES, scenes.PALETTE)
-    opener = DATASETS.get(name)
-    if isinstance(opener, partial) and opener.func is open_files:
-        return opener.args[0]
+    if name == "camvid" and CAMVID.splits(root):
+        return CAMVID
     return None
 
 # %% ../nbs/22_data_check.ipynb #lenient-pairs
@@ -185,7 +191,11 @@ def open_leniently(
     layout = layout_of(name, root)
     more = {} if channels == 3 else {"channels": channels}
     if layout is None or split not in layout.splits(root):
-        return open_dataset(name, root, split, **more)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            dataset = open_dataset(name, root, split, **more)
+        remarks += [str(warning.message) for warning in caught]
+        return dataset
     images, labels = (root / part.format(split=split) for part in (layout.images, layout.labels))
     options: dict[str, Any] = {"num_classes": len(layout.classes), **more}
     options |= {"remap": layout.remap, "colors": layout.colors}
@@ -383,21 +393,38 @@ def guess_name(
     "Which data set lies there. Raises DataError where its folders do not say."
     if classes_file(root) is not None:
         return "folder"
-    for name, opener in DATASETS.items():
-        layout = opener.args[0] if isinstance(opener, partial) and opener.args else None
-        if isinstance(layout, Layout) and layout.splits(root):
-            return name
+    if CAMVID.splits(root) or (root / "LabeledApproved_full").is_dir():
+        return "camvid"
     cure = f"say which it is with --data, out of {', '.join(DATASETS)}, or write a classes.txt"
     raise DataError(f"{root}: its folders do not say which data set this is; {cure}")
 
 # %% ../nbs/22_data_check.ipynb #splits-of
+def labelled_splits(
+    name: str,  # a key of `DATASETS`
+    root: Path,  # folder of the data set
+) -> list[str]:  # empty for sets that are not published
+    "Splits of a published set that are there and have labels."
+    table = LABEL_TABLES.get(name.split("-")[0].removesuffix("_coarse"))
+    found = []
+    for split in table.sizes if table else ():
+        if split == "test" and "val" not in table.sizes:
+            continue  # it is read as "val"
+        try:
+            sample = next(iter(open_dataset(name, root, split, count=1).samples.values()))
+        except DataError:
+            continue
+        if isinstance(sample, partial) and sample.args[1] is not None:
+            found.append(split)
+    return found
+
+
 def splits_of(
     name: str,  # a key of `DATASETS`
     root: Path,  # folder of the data set
 ) -> list[str]:
     "The splits to be read: `train` and `val`, which training needs, and the others that are there."
     layout = layout_of(name, root)
-    there = [] if layout is None else layout.splits(root)
+    there = labelled_splits(name, root) if layout is None else layout.splits(root)
     return ["train", "val", *(split for split in there if split not in ("train", "val"))]
 
 # %% ../nbs/22_data_check.ipynb #check-split
@@ -436,7 +463,7 @@ def settle_checksums(
     found = {}
     for part in report.splits.values():
         for path, digest in part.digests.items():
-            found[path.relative_to(root).as_posix()] = digest
+            found[Path(os.path.relpath(path, root)).as_posix()] = digest
     report.general += compare_checksums(root, known, found)
     if write and not report.faults:
         write_checksums(root, {**found, **known})

@@ -30,7 +30,7 @@ from danet_nb.attention_maps import (
 )
 from .comparison import final_iou, mean_iou_of, spread, train_all, variants
 from .danet import DANet
-from .datasets import SegmentationDataset, open_dataset
+from .datasets import SegmentationDataset
 from .evaluation import evaluate, predict
 from danet_nb.evidence import (
     Bays,
@@ -44,6 +44,7 @@ from .figures import add_legend, colorize, png_bytes, to_array
 from .files import write_atomically
 from .pretrained import save_danet
 from .published import load_danet
+from .published_sets import open_dataset
 from .runs import read_metrics
 from danet_nb.scenes import (
     CLASSES,

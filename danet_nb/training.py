@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 # %% ../nbs/44_training.ipynb #package-imports
 from .danet import DANet
-from .datasets import SegmentationDataset, open_dataset
+from .datasets import SegmentationDataset
 from .devices import choose_device
 from .evaluation import count_predictions, eval_mode, normalize_of
 from .figures import png_bytes
@@ -34,6 +34,7 @@ from .losses import LOSS_WEIGHTS, danet_loss
 from .metrics import ConfusionMatrix, check_ids
 from .pretrained import load_imagenet, save_danet
 from .published import load_danet
+from .published_sets import open_dataset
 from .reports import curves, prediction_figure
 from danet_nb.runs import (
     RunError,

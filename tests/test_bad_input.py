@@ -20,9 +20,9 @@ from danet_nb.datasets import (
     load_image,
     load_label,
     load_pair,
-    open_dataset,
 )
 from danet_nb.losses import cross_entropy
+from danet_nb.published_sets import open_dataset
 from danet_nb.scenes import CLASSES, WORLDS, write_worlds
 from danet_nb.transforms import training_transform
 

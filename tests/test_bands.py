@@ -11,10 +11,11 @@ from torch.testing import assert_close
 from danet_nb.bands import read_bands
 from danet_nb.cli import main
 from danet_nb.data_check import check_data
-from danet_nb.datasets import DataError, channel_statistics, open_dataset
+from danet_nb.datasets import DataError, channel_statistics
 from danet_nb.evaluation import predict
 from danet_nb.export import export, run_onnx
 from danet_nb.published import load_danet
+from danet_nb.published_sets import open_dataset
 from danet_nb.transforms import Normalize
 
 CHANNELS = 5

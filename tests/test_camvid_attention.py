@@ -11,10 +11,10 @@ from torch.testing import assert_close
 from benchmarks import camvid_attention as ca
 from danet_nb.attention_maps import AttentionMaps
 from danet_nb.danet import DANet
-from danet_nb.datasets import open_dataset
 from danet_nb.evaluation import predict
 from danet_nb.evidence import answer, apart, delete_cells, look_inside, most_attended
 from danet_nb.pretrained import save_danet
+from danet_nb.published_sets import open_dataset
 from danet_nb.scenes import scene
 
 ROOT = Path(__file__).parents[1]

@@ -14,7 +14,8 @@ from PIL import Image
 
 from danet_nb.cli import main
 from danet_nb.data_check import check_data, convert_labelme, convert_masks, read_checksums
-from danet_nb.datasets import DataError, open_dataset
+from danet_nb.datasets import DataError
+from danet_nb.published_sets import open_dataset
 from danet_nb.scenes import CLASSES, write_worlds
 
 

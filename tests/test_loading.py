@@ -9,8 +9,9 @@ from PIL import Image
 from torch.testing import assert_close
 
 from benchmarks import loading as benchmark
-from danet_nb.datasets import DataError, SegmentationDataset, load_image, load_pair, open_dataset
+from danet_nb.datasets import DataError, SegmentationDataset, load_image, load_pair
 from danet_nb.loading import Window, fast_sample, read_label, read_reduced, read_window, sample_of
+from danet_nb.published_sets import open_dataset
 from danet_nb.training import Samples, batches
 from danet_nb.transforms import denormalize, resize_image, training_transform
 

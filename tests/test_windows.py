@@ -10,8 +10,8 @@ from PIL import Image
 from benchmarks import windows
 from benchmarks.measure import saved_lines
 from danet_nb.danet import DANet
-from danet_nb.datasets import open_dataset
 from danet_nb.evaluation import evaluate
+from danet_nb.published_sets import open_dataset
 from danet_nb.scenes import scene
 
 RESULTS = Path("results/ablation/camvid-1000")
