@@ -37,6 +37,7 @@ from danet_nb.commands import (
     export_command,
     predict_command,
     scenes_command,
+    submit_command,
     train_command,
 )
 from .config import config_from, field_comments
@@ -189,6 +190,7 @@ COMMANDS: dict[str, Callable[[Any], None]] = {
     "export": export_command,
     "demo": demo_command,
     "ablate": ablate_command,
+    "submit": submit_command,
     "scenes": scenes_command,
     "data check": data_check_command,
     "data convert": data_convert_command,

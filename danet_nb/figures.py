@@ -25,6 +25,17 @@ def to_array(
     image = image.detach().cpu()
     return (image.movedim(-3, -1) if image.ndim == 3 else image).numpy()
 
+# %% ../nbs/90_figures.ipynb #false-color
+def false_color(
+    image: Tensor,  # `(C, H, W)`
+) -> Tensor:  # `(3, H, W)`; RGB stays as it is
+    "Its first three channels, each from its smallest value to its largest, as uint8."
+    if len(image) == 3:
+        return image
+    x = image[:3] if len(image) > 3 else image[:1].expand(3, -1, -1)
+    low, high = x.amin((1, 2), keepdim=True), x.amax((1, 2), keepdim=True)
+    return (255 * (x - low) / (high - low).clamp(min=1e-9)).byte()
+
 # %% ../nbs/90_figures.ipynb #colorize
 VOID = (64, 64, 64)  # the colour of ignored pixels
 

@@ -251,7 +251,7 @@ def predict_by(
     "Class probabilities of every pixel, asked for by a protocol."
     if batch < 1:
         raise ValueError(f"batch is {batch}; give the number of windows at a time, 1 or more")
-    x = to_batch(image)
+    x = to_batch(image, model)
     x = x.to(next(model.parameters(), x).device)
     total = torch.zeros(())
     with eval_mode(model), torch.autocast(x.device.type, torch.bfloat16, enabled=amp):

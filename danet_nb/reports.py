@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from .datasets import SegmentationDataset
-from .figures import add_legend, colorize, to_array
+from .figures import add_legend, colorize, false_color, to_array
 from .runs import read_metrics
 from .transforms import Normalize
 
@@ -49,17 +49,6 @@ def curves(
     left.set(xlabel="step", ylabel="training loss", ylim=(0, None))
     right.set(xlabel="step", ylabel="validation mIoU", ylim=(0, 1))
     return fig
-
-# %% ../nbs/43_reports.ipynb #false-color
-def false_color(
-    image: Tensor,  # `(C, H, W)`
-) -> Tensor:  # `(3, H, W)`; RGB stays as it is
-    "Its first three channels, each from its smallest value to its largest."
-    if len(image) == 3:
-        return image
-    x = image[:3] if len(image) > 3 else image[:1].expand(3, -1, -1)
-    low, high = x.amin((1, 2), keepdim=True), x.amax((1, 2), keepdim=True)
-    return (255 * (x - low) / (high - low).clamp(min=1e-9)).to(torch.uint8)
 
 # %% ../nbs/43_reports.ipynb #draw-row
 def draw_row(

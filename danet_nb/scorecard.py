@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .datasets import SegmentationDataset
-from .figures import add_legend, colorize, to_array
+from .figures import add_legend, colorize, false_color, to_array
 from .files import write_atomically
+from .evaluation import normalize_of
 from .metrics import ConfusionMatrix, class_iou, mean_present
 from .protocols import Protocol, predict_by
 from .tables import markdown_table
@@ -220,11 +221,12 @@ def score_by(
 ) -> Scorecard:  # of this process's images; `gather` adds up
     "Ask about every image by a protocol, and count the answers against the labels."
     card = Scorecard(dataset.classes)
+    normalize = normalize_of(model)
     names = getattr(dataset, "names", None) or [str(i) for i in range(len(dataset))]
     numbers = own_share(len(dataset), rank, world)
     for i in tqdm(numbers, "evaluating", leave=False, unit="image", disable=not progress):
         image, label = dataset[i]
-        x, _ = Normalize()(image)
+        x, _ = normalize(image)
         votes = predict_by(model, x, protocol or Protocol(), batch, amp)
         card.update(votes.argmax(1)[0], label, names[i])
     return card
@@ -310,17 +312,19 @@ def worst_figure(
     dataset: SegmentationDataset,  # the same; it is asked for the worst images by their place
     classify: Callable[[Tensor], Tensor],  # `(1, 3, H, W)` normalised -> `(1, H, W)` classes
     count: int = 3,  # images
+    normalize: Normalize | None = None,  # as the network was trained; None: RGB by ImageNet
 ) -> Figure:
     "Image, label, prediction and wrong pixels of the worst images, one row each."
     names = getattr(dataset, "names", None) or [str(i) for i in range(len(dataset))]
+    normalize = normalize or Normalize()
     worst = card.worst(count)
     fig = Figure(figsize=(8, 2 * max(1, len(worst)) + 0.3), layout="tight")
     rows = fig.subplots(max(1, len(worst)), 4, squeeze=False)
     for axes, name in zip(rows, worst, strict=False):
         image, label = dataset[list(names).index(name)]
-        pred = classify(Normalize()(image)[0][None])[0].cpu()
+        pred = classify(normalize(image)[0][None])[0].cpu()
         maps = (label, pred, wrong_pixels(pred, label))
-        pictures = [to_array(image), *(colorize(m, dataset.palette) for m in maps)]
+        pictures = [to_array(false_color(image)), *(colorize(m, dataset.palette) for m in maps)]
         titles = [f"{name}: {card.images[name]:.3f}", "label", "prediction", "wrong"]
         for ax, picture, title in zip(axes, pictures, titles, strict=True):
             ax.imshow(picture, interpolation="nearest")

@@ -19,9 +19,11 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .datasets import DataError, read_picture
+from .datasets import DataError, check_root, read_picture
 from .files import write_atomically
+from .label_tables import voc_color
 from .protocols import Protocol, predict_by
+from .published_sets import PUBLISHED_SETS
 
 # %% ../nbs/29_submissions.ipynb #cityscapes-ids
 CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
@@ -31,15 +33,7 @@ def voc_palette(
     count: int = 256,  # how many colours
 ) -> list[tuple[int, int, int]]:  # red, green, blue in 0..255, one per number
     "The colours of VOC's label files, whose bits are those of the number."
-    colors = []
-    for number in range(count):
-        channels = [0, 0, 0]
-        for place in range(8):
-            for channel in range(3):
-                bit = number >> (3 * place + channel) & 1
-                channels[channel] |= bit << (7 - place)
-        colors.append((channels[0], channels[1], channels[2]))
-    return colors
+    return [voc_color(number) for number in range(count)]
 
 # %% ../nbs/29_submissions.ipynb #server
 class Server(NamedTuple):
@@ -88,19 +82,10 @@ def unlabelled_images(
     root: str | Path,  # folder of the data set, as downloaded
 ) -> dict[str, Path]:  # image file by name, sorted
     "The images of a test split. Raises DataError where they are not there."
-    root = Path(root)
     find_server(server)
-    if server == "cityscapes":
-        ending = "_leftImg8bit.png"
-        files = root.glob(f"leftImg8bit/test/*/*{ending}")
-        found = {path.name.removesuffix(ending): path for path in files}
-        wanted = root / "leftImg8bit" / "test"
-    else:
-        wanted = root / "ImageSets" / "Segmentation" / "test.txt"
-        names = wanted.read_text().split() if wanted.is_file() else []
-        found = {name: root / "JPEGImages" / f"{name}.jpg" for name in names}
+    found = PUBLISHED_SETS[server](check_root(root), "test").images
     if not found:
-        raise DataError(f"{wanted}: no images of the test split; pass the folder that holds it")
+        raise DataError(f"{root}: no images of the test split; pass the folder that holds it")
     return dict(sorted(found.items()))
 
 # %% ../nbs/29_submissions.ipynb #flat-palette

@@ -133,7 +133,7 @@ def test_wrong_numbers_of_channels_are_named(tmp_path):
     root = instrument(tmp_path)
     with pytest.raises(DataError, match=r"0.npy: shape \(40, 48, 5\) has no 4 channels"):
         open_dataset("folder", root, channels=4)[0]
-    with pytest.raises(DataError, match="scenes are RGB"):
+    with pytest.raises(DataError, match="scenes is RGB"):
         open_dataset("scenes", channels=4)
     np.save(root / "train/images/1.npy", np.full((40, 48, 5), np.inf))
     with pytest.raises(DataError, match="not finite"):

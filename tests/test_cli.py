@@ -35,7 +35,7 @@ OPTIONS = {
     ),
     "evaluate": (
         "split root count window scales flip no-flip device checkpoint progress no-progress "
-        "merge amp no-amp"
+        "merge amp no-amp protocol batch"
     ),
     "predict": (
         "run out window scales flip no-flip device checkpoint progress no-progress "
@@ -47,6 +47,7 @@ OPTIONS = {
     "demo": "out root seeds steps processes progress no-progress networks",
     "ablate": "out data root demo seeds steps processes progress no-progress",
     "scenes": "train val size",
+    "submit": "protocol batch partial no-partial device checkpoint progress no-progress",
     "data check": "data split checksums no-checksums in-channels threads progress no-progress",
     "data convert": "kind background colors val",
 }
