@@ -160,7 +160,6 @@ def score_by_name(
 ) -> None:
     "Score a run by a protocol; keep scores, counts and two pictures in its folder."
     from danet_nb.evaluation import normalize_of  # torch
-    from danet_nb.figures import png_bytes
     from danet_nb.protocols import predict_by
     from danet_nb.runs import read_run, settings_of
     from danet_nb.scorecard import card_table, confusion_figure, score_by, worst_figure, write_card
@@ -179,10 +178,20 @@ def score_by_name(
         lambda x: predict_by(model, x, protocol, **how).argmax(1),
         normalize=normalize_of(model),
     )
-    for name, figure in (("confusion", confusion_figure(card)), ("worst", worst)):
-        picture = png_bytes(figure)
-        write_atomically(path.with_name(f"{path.stem}-{name}.png"), lambda f: f.write(picture))
+    write_picture(path.with_name(f"{path.stem}-confusion.png"), confusion_figure(card))
+    write_picture(path.with_name(f"{path.stem}-worst.png"), worst)
     print(f"{len(dataset)} images; numbers and pictures are in {path.with_suffix('')}*")
+
+
+def write_picture(
+    path: Path,  # PNG file to write
+    figure: Any,  # of matplotlib
+) -> None:
+    "A figure as a file that is never half written."
+    from danet_nb.figures import png_bytes  # numpy and matplotlib
+
+    data = png_bytes(figure)
+    write_atomically(path, lambda file: file.write(data))
 
 # %% ../nbs/61_commands.ipynb #evaluate-command
 def evaluate_command(

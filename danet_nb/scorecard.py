@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .datasets import SegmentationDataset
+from .evaluation import normalize_of
 from .figures import add_legend, colorize, false_color, to_array
 from .files import write_atomically
-from .evaluation import normalize_of
 from .metrics import ConfusionMatrix, class_iou, mean_present
 from .protocols import Protocol, predict_by
 from .tables import markdown_table
