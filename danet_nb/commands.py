@@ -140,7 +140,7 @@ def scores_of(
 
 # %% ../nbs/61_commands.ipynb #chosen-protocol
 def chosen_protocol(
-    options: InferenceOptions,  # with `protocol`, a name or None
+    options: EvaluateOptions,  # with `protocol`, a name or None
     data: str,  # name of the data set
 ) -> Any:  # Protocol
     "The protocol of that name. Raises ValueError where other options say how to ask, too."

@@ -68,7 +68,7 @@ def files_of(
 ) -> tuple[Path, ...]:  # image and label; nothing where the pair is made in another way
     "The files that will be read."
     if isinstance(sample, partial) and sample.func in (load_pair, published_pair):
-        return tuple(path for path in sample.args[:2] if isinstance(path, (str, Path)))
+        return tuple(Path(path) for path in sample.args[:2] if isinstance(path, (str, Path)))
     return ()
 
 
@@ -76,8 +76,9 @@ def label_options(
     sample: Sample,  # of a data set
 ) -> dict[str, Any]:
     "What `load_label` will be told beside the path."
-    own = isinstance(sample, partial) and sample.func is load_pair
-    return dict(sample.keywords) if own else {}
+    if isinstance(sample, partial) and sample.func is load_pair:
+        return dict(sample.keywords)
+    return {}
 
 # %% ../nbs/22_data_check.ipynb #attempt
 def attempt(
@@ -406,8 +407,9 @@ def labelled_splits(
     "Splits of a published set that are there and have labels."
     table = LABEL_TABLES.get(name.split("-")[0].removesuffix("_coarse"))
     found = []
-    for split in table.sizes if table else ():
-        if split == "test" and "val" not in table.sizes:
+    sizes = table.sizes if table else {}
+    for split in sizes:
+        if split == "test" and "val" not in sizes:
             continue  # it is read as "val"
         try:
             sample = next(iter(open_dataset(name, root, split, count=1).samples.values()))
