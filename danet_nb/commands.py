@@ -145,14 +145,14 @@ def chosen_protocol(
 ) -> Any:  # Protocol
     "The protocol of that name. Raises ValueError where other options say how to ask, too."
     from danet_nb.protocols import find_protocol  # torch
+    from danet_nb.published_sets import family
 
     usual = InferenceOptions()
     for key in ASKING[:-1]:
         if getattr(options, key) != getattr(usual, key):
             cure = f"leave out --{key}, or --protocol"
             raise ValueError(f"the protocol says how to ask, and so does --{key}; {cure}")
-    family = data.split("-")[0].removesuffix("_60").removesuffix("_coarse")
-    return find_protocol(options.protocol or "whole", family)
+    return find_protocol(options.protocol or "whole", family(data).removesuffix("_60"))
 
 # %% ../nbs/61_commands.ipynb #score-by-name
 def score_by_name(
@@ -295,10 +295,11 @@ def predict_file(
 ) -> "Tensor":
     "The label `(H, W)` of an image file, written with its overlay. Raises DataError for no image."
     from danet_nb.datasets import load_image  # torch
-    from danet_nb.evaluation import predict
+    from danet_nb.evaluation import normalize_of, predict
 
     image = load_image(path, model.config.in_channels)
-    label = predict(model, path, **options).argmax(1)[0].cpu()
+    x, _ = normalize_of(model)(image)
+    label = predict(model, x, **options).argmax(1)[0].cpu()
     label_path, overlay_path = result_paths(path, out)
     save_label(label, model.config.palette, label_path)
     save_overlay(image, label, model.config.palette, overlay_path)

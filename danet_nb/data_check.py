@@ -47,13 +47,15 @@ from danet_nb.datasets import (
     load_label,
     load_pair,
     parse_classes,
+    pixel_counts,
     read_classes,
     read_picture,
 )
-from .files import write_atomically
+from .files import sha256_of, write_atomically
 from danet_nb.published_sets import (
     DATASETS,
     LABEL_TABLES,
+    family,
     open_dataset,
     published_pair,
 )
@@ -92,22 +94,6 @@ def attempt(
         faults.append(str(error))
         return None
 
-# %% ../nbs/22_data_check.ipynb #digest-of
-def digest_of(
-    path: str | Path,  # file
-) -> str:  # 64 hexadecimal digits
-    "SHA-256 of a file's bytes."
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-
-# %% ../nbs/22_data_check.ipynb #pixel-counts
-def pixel_counts(
-    label: Tensor,  # `(H, W)` int64, classes and 255
-    num_classes: int,  # K
-) -> np.ndarray:  # `(K+1,)`, the last entry counts void
-    "Pixels per class of one label."
-    counts = torch.bincount(label.clamp(max=num_classes).flatten(), minlength=num_classes + 1)
-    return counts.numpy()
-
 # %% ../nbs/22_data_check.ipynb #read-sample
 class Seen(NamedTuple):
     "What reading one pair showed."
@@ -119,6 +105,19 @@ class Seen(NamedTuple):
     digests: dict[Path, str]  # of the files that are there
 
 
+def faults_of_each(
+    sample: Sample,  # of a data set, with a bad file
+) -> list[str]:  # empty where image and label can be read, each by itself
+    "What is wrong with the image, and what is wrong with the label."
+    faults: list[str] = []
+    options = label_options(sample)
+    if options:
+        image, label = files_of(sample)
+        attempt(partial(load_image, image, options.pop("channels", 3)), faults)
+        attempt(partial(load_label, label, **options), faults)
+    return faults
+
+
 def read_sample(
     sample: Sample,  # of a data set
     num_classes: int,  # K
@@ -126,19 +125,17 @@ def read_sample(
     "Read a pair as training would, and keep what it says."
     faults, remarks = [], []
     paths = files_of(sample)
-    digests = {path: digest_of(path) for path in paths if path.is_file()}
-    options = label_options(sample)
-    if options:
-        attempt(partial(load_image, paths[0], options.pop("channels", 3)), faults)
-        attempt(partial(load_label, paths[1], **options), faults)
-    pair = None if faults else attempt(sample, faults)
+    digests = {path: sha256_of(path) for path in paths if path.is_file()}
+    trouble: list[str] = []
+    pair = attempt(sample, trouble)
     if pair is None:
+        faults = faults_of_each(sample) or trouble
         return Seen(faults, remarks, None, None, digests)
     image, label = pair
     if bool((image == image[:, :1, :1]).all()) and image[0].numel() > 1:
         remarks.append(f"{paths[0] if paths else 'an image'}: all its pixels are alike")
     height, width = label.shape
-    return Seen(faults, remarks, (width, height), pixel_counts(label, num_classes), digests)
+    return Seen(faults, remarks, (width, height), pixel_counts(label, num_classes).numpy(), digests)
 
 # %% ../nbs/22_data_check.ipynb #layout-of
 def layout_of(
@@ -405,7 +402,7 @@ def labelled_splits(
     root: Path,  # folder of the data set
 ) -> list[str]:  # empty for sets that are not published
     "Splits of a published set that are there and have labels."
-    table = LABEL_TABLES.get(name.split("-")[0].removesuffix("_coarse"))
+    table = LABEL_TABLES.get(family(name))
     found = []
     sizes = table.sizes if table else {}
     for split in sizes:

@@ -18,6 +18,7 @@ from torch import Generator, Tensor
 
 from danet_nb.datasets import (
     DataError,
+    Pair,
     SegmentationDataset,
     check_exact,
     check_numbers,
@@ -199,9 +200,6 @@ def draw_window(
     return Window((height, width), top, left, min(h, height), min(w, width))
 
 # %% ../nbs/24_loading.ipynb #load-sample
-Pair = tuple[Tensor, Tensor]  # image and label
-
-
 def load_sample(
     image_path: str | Path,  # image file
     label_path: str | Path,  # label file

@@ -10,7 +10,7 @@ import difflib
 import json
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -642,13 +642,33 @@ PUBLISHED_SETS: dict[str, Callable[..., Listing]] = {
     "camvid": list_camvid,
 }
 
+# %% ../nbs/21_published_sets.ipynb #check-name
+def check_name(
+    name: str,  # as asked for
+    known: Iterable[str],  # the names that there are
+    kind: str,  # what they name
+) -> None:
+    "Raises DataError for an unknown name, with the nearest known one and all of them."
+    if name in known:
+        return
+    near = difflib.get_close_matches(name, known, 1, 0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise DataError(f"no {kind} {name!r}{hint}; there are {', '.join(known)}")
+
+
+def family(
+    name: str,  # a key of `DATASETS`, as in "cityscapes_coarse" or "pascal_context-listed"
+) -> str:  # a key of `LABEL_TABLES`, where the set is published
+    "The name of the table: coarse labels and orders of ids share it with the others."
+    return name.split("-")[0].removesuffix("_coarse")
+
 # %% ../nbs/21_published_sets.ipynb #known-split
 def known_split(
     name: str,  # of a published set
     split: str,  # as asked for
 ) -> str:  # as the set calls it
     "The split of that name; COCO-Stuff 10k has no other `val` than its test split. DataError."
-    splits = LABEL_TABLES[name.removesuffix("_coarse")].sizes
+    splits = LABEL_TABLES[family(name)].sizes
     if name == "coco_stuff_10k" and split == "val":
         return "test"
     if split not in splits:
@@ -684,13 +704,10 @@ def open_published(
     **options: Any,  # `order` and `form` of PASCAL Context
 ) -> SegmentationDataset:
     "Open a published data set. Raises DataError naming what is missing; warns of another size."
-    if name not in PUBLISHED_SETS:
-        near = difflib.get_close_matches(name, PUBLISHED_SETS, 1, 0.5)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise DataError(f"no published set {name!r}{hint}; there are {', '.join(PUBLISHED_SETS)}")
+    check_name(name, PUBLISHED_SETS, "published set")
     place = check_root(root)
     split = known_split(name, split)
-    table = LABEL_TABLES[name.removesuffix("_coarse")]
+    table = LABEL_TABLES[family(name)]
     listing = PUBLISHED_SETS[name](place, split, **options)
     check_partners(listing, split, place)
     if count is None:
@@ -742,10 +759,7 @@ def open_dataset(
     **options: Any,  # `count`, `cache`; `size` (scenes); `classes`, `remap`, `channels` (folder)
 ) -> SegmentationDataset:
     "Open a data set by name. Raises DataError for an unknown name, split or folder."
-    if name not in DATASETS:
-        near = difflib.get_close_matches(name, DATASETS, 1, 0.5)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise DataError(f"no data set {name!r}{hint}; there are {', '.join(DATASETS)}")
+    check_name(name, DATASETS, "data set")
     count = options.get("count")
     if count is not None and count < 1:
         raise DataError(f"count is {count}; it has to be 1 or more, or None for all")

@@ -29,7 +29,7 @@ from .tables import markdown_table
 from .transforms import Normalize
 
 # %% auto #0
-__all__ = ['frequency_weighted_iou', 'Scorecard', 'gather', 'score_by', 'card_table', 'card_dict', 'write_card',
+__all__ = ['frequency_weighted_iou', 'Scorecard', 'gather', 'names_of', 'score_by', 'card_table', 'card_dict', 'write_card',
            'confusion_figure', 'worst_figure']
 
 # %% ../nbs/28_scorecard.ipynb #frequency-weighted-iou
@@ -209,6 +209,13 @@ def gather(
     return total
 
 # %% ../nbs/28_scorecard.ipynb #score-by
+def names_of(
+    dataset: SegmentationDataset,  # with `.names`, or without
+) -> list[str]:
+    "The names of its images; their numbers where it has none."
+    return list(getattr(dataset, "names", None) or map(str, range(len(dataset))))
+
+
 def score_by(
     model: nn.Module,  # returns logits, as `DANet` does
     dataset: SegmentationDataset,  # `[i] -> (image, label)`, with `.classes`; any sizes
@@ -222,7 +229,7 @@ def score_by(
     "Ask about every image by a protocol, and count the answers against the labels."
     card = Scorecard(dataset.classes)
     normalize = normalize_of(model)
-    names = getattr(dataset, "names", None) or [str(i) for i in range(len(dataset))]
+    names = names_of(dataset)
     numbers = own_share(len(dataset), rank, world)
     for i in tqdm(numbers, "evaluating", leave=False, unit="image", disable=not progress):
         image, label = dataset[i]
@@ -315,13 +322,13 @@ def worst_figure(
     normalize: Normalize | None = None,  # as the network was trained; None: RGB by ImageNet
 ) -> Figure:
     "Image, label, prediction and wrong pixels of the worst images, one row each."
-    names = getattr(dataset, "names", None) or [str(i) for i in range(len(dataset))]
+    names = names_of(dataset)
     normalize = normalize or Normalize()
     worst = card.worst(count)
     fig = Figure(figsize=(8, 2 * max(1, len(worst)) + 0.3), layout="tight")
     rows = fig.subplots(max(1, len(worst)), 4, squeeze=False)
     for axes, name in zip(rows, worst, strict=False):
-        image, label = dataset[list(names).index(name)]
+        image, label = dataset[names.index(name)]
         pred = classify(normalize(image)[0][None])[0].cpu()
         maps = (label, pred, wrong_pixels(pred, label))
         pictures = [to_array(false_color(image)), *(colorize(m, dataset.palette) for m in maps)]

@@ -21,12 +21,12 @@ from tqdm import tqdm
 
 from .datasets import DataError, check_root, read_picture
 from .files import write_atomically
-from .label_tables import voc_color
+from .label_tables import LABEL_TABLES, TRAINED, voc_color
 from .protocols import Protocol, predict_by
 from .published_sets import PUBLISHED_SETS
 
 # %% ../nbs/29_submissions.ipynb #cityscapes-ids
-CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+CITYSCAPES_IDS = TRAINED  # labelIds of the classes 0 to 18
 
 # %% ../nbs/29_submissions.ipynb #voc-palette
 def voc_palette(
@@ -56,14 +56,18 @@ class Server(NamedTuple):
 
 SERVERS = {
     "cityscapes": Server(
-        CITYSCAPES_IDS, "results/{name}_pred_labelIds.png", False, "results.zip", 1525
+        CITYSCAPES_IDS,
+        "results/{name}_pred_labelIds.png",
+        False,
+        "results.zip",
+        LABEL_TABLES["cityscapes"].sizes["test"],
     ),
     "voc2012": Server(
         tuple(range(21)),
         "results/VOC2012/Segmentation/comp6_test_cls/{name}.png",
         True,
         "results.tgz",
-        1456,
+        LABEL_TABLES["voc2012"].sizes["test"],
     ),
 }
 

@@ -7,7 +7,6 @@ __all__ = ['CheckpointError', 'read_weights', 'download']
 
 # %% ../nbs/30_weight_files.ipynb #imports
 import difflib
-import hashlib
 import re
 import warnings
 import zipfile
@@ -21,6 +20,8 @@ import numpy as np
 import torch
 from safetensors import safe_open
 from torch import Tensor
+
+from .files import sha256_of
 
 # %% ../nbs/30_weight_files.ipynb #checkpoint-error
 class CheckpointError(ValueError):
@@ -335,17 +336,6 @@ def fitted(
     }
     renamed = {names[name]: value for name, value in state.items()}
     return {**counters, **{k: v.reshape(own[k].shape) for k, v in renamed.items()}}
-
-# %% ../nbs/30_weight_files.ipynb #sha256-of
-def sha256_of(
-    path: Path,  # of a file
-) -> str:
-    "The SHA-256 of a file, in hexadecimal digits."
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while piece := file.read(2**20):
-            digest.update(piece)
-    return digest.hexdigest()
 
 # %% ../nbs/30_weight_files.ipynb #check-hash
 def check_hash(
